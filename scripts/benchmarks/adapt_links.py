@@ -31,7 +31,7 @@ WORKERS = 64
 _PORTION = 256 * 1024
 _PIECE = 1 << 20
 _QUEUED = -1.0
-_BUSY = Failure(FailureKind.THROTTLED, "busy.", 429, retryable=True)
+_BUSY = Failure(FailureKind.THROTTLED, "busy.", 429)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ and pages may contain secrets (signatures), which stay in memory.
 
 import enum
 from collections.abc import Mapping
-from typing import Any, Literal, NamedTuple, Self, cast
+from typing import Any, Final, Literal, NamedTuple, Self, cast
 
 import msgspec
 from msgspec.structs import replace
@@ -53,8 +53,21 @@ class ItemId(NamedTuple):
     item: str
 
 
+class Then(enum.Flag):
+    """What follows a failure."""
+
+    RETRY = enum.auto()  # the same request again in this run, unless the failure says otherwise
+    NEXT_RUN = enum.auto()  # `mirror` and `resume` try again, once per run: it may pass, or costs no request
+    HOLD_BACK = enum.auto()  # not recorded before the host has proved not to be down
+    OWN_HOST = enum.auto()  # a next link may name an internal host: the page is read from SOURCE's own host
+    SMALLER_PAGE = enum.auto()  # of a page: fewer items are requested
+    NEW_HREF = enum.auto()  # the item is read again, because it may have another href by now
+    NEW_CONTENT = enum.auto()  # after a second one: the item may state another size or checksum by now
+    NO_RESUME = enum.auto()  # the part that was received is removed
+
+
 class FailureKind(enum.StrEnum):
-    """Why an asset failed, with a `meaning` and `advice` in words."""
+    """Why an asset failed, with a `meaning` and `advice` in words, and what follows (`_THEN`)."""
 
     meaning: str
     advice: str
@@ -64,6 +77,10 @@ class FailureKind(enum.StrEnum):
         kind._value_ = value
         kind.meaning, kind.advice = words
         return kind
+
+    @property
+    def then(self) -> Then:
+        return _THEN.get(self, Then(0))
 
     # the ledger stores the values: never rename one
     GONE = "gone", "missing from the source", "leave out with --exclude-asset KEY, accept with --missing ok"
@@ -91,23 +108,22 @@ class FailureKind(enum.StrEnum):
     DOWN = "down", "at hosts that failed too often", "run the same command again"
 
 
-REQUEUED_BY_NEXT_RUN = frozenset(
-    {FailureKind.SERVER, FailureKind.THROTTLED, FailureKind.NETWORK, FailureKind.STALLED}
-    | {FailureKind.TRUNCATED, FailureKind.CHANGED, FailureKind.ADDRESS, FailureKind.SCHEME}
-    | {FailureKind.DOWN}  # of source items
-)
-"""`mirror` and `resume` try these again, once per run: they may pass, or cost no request."""
-MAYBE_HOST_FAULT = frozenset({FailureKind.REFUSED, FailureKind.NETWORK, FailureKind.STALLED})
-"""Recorded only after their host has proved not to be down."""
-WRONG_CONTENT = frozenset({FailureKind.CHECKSUM, FailureKind.OVERLONG})
-"""If the same one of these occurs twice, the item is read again, because it may now state other content."""
-NOT_RESUMED = WRONG_CONTENT | {FailureKind.CHANGED}  # the part that was received is removed
-MAYBE_PAGE_TOO_LARGE = frozenset(
-    {FailureKind.SERVER, FailureKind.STALLED, FailureKind.TRUNCATED, FailureKind.OVERLONG}
-)
-"""A page with fewer items may avoid these."""
-MAYBE_LINK_FAULT = MAYBE_HOST_FAULT | {FailureKind.ADDRESS, FailureKind.GONE}
-"""Failures of a next link that may name an internal host: the page is requested from SOURCE's own host."""
+_THEN: Final = {
+    FailureKind.GONE: Then.OWN_HOST,
+    FailureKind.REFUSED: Then.HOLD_BACK | Then.OWN_HOST | Then.NEW_HREF,
+    FailureKind.THROTTLED: Then.RETRY | Then.NEXT_RUN,
+    FailureKind.SERVER: Then.RETRY | Then.NEXT_RUN | Then.SMALLER_PAGE,
+    FailureKind.NETWORK: Then.RETRY | Then.NEXT_RUN | Then.HOLD_BACK | Then.OWN_HOST,
+    FailureKind.STALLED: Then.RETRY | Then.NEXT_RUN | Then.HOLD_BACK | Then.OWN_HOST | Then.SMALLER_PAGE,
+    FailureKind.TRUNCATED: Then.RETRY | Then.NEXT_RUN | Then.SMALLER_PAGE,
+    FailureKind.OVERLONG: Then.RETRY | Then.SMALLER_PAGE | Then.NEW_CONTENT | Then.NO_RESUME,
+    FailureKind.CHANGED: Then.RETRY | Then.NEXT_RUN | Then.NO_RESUME,
+    FailureKind.CHECKSUM: Then.RETRY | Then.NEW_CONTENT | Then.NO_RESUME,
+    FailureKind.ADDRESS: Then.NEXT_RUN | Then.OWN_HOST,
+    FailureKind.SCHEME: Then.NEXT_RUN,
+    FailureKind.DOWN: Then.NEXT_RUN,  # of source items
+}
+"""What follows each kind of failure; nothing follows the others."""
 NOT_FAILURES = (FailureKind.ORDERED, FailureKind.OUTSIDE)
 """`--max-failures` ignores these, and reports have a counter for each."""
 COUNTED_APART = frozenset({FailureKind.GONE, *NOT_FAILURES})
@@ -128,9 +144,14 @@ class Failure(msgspec.Struct, frozen=True):
     status: int | None = None
     host: str = ""
     retry_after: float | None = None  # seconds that the host requested to wait, if it did
-    retryable: bool = False  # the same request may succeed later; the retry policy decides
+    retry: bool | None = None  # None: as its kind (`Then.RETRY`)
     resumable_bytes: int = 0  # the size of the part that the next attempt resumes
     attempts: int = 1  # at an asset or a document; 0 if they are not counted
+
+    @property
+    def retryable(self) -> bool:
+        """True if the same request may succeed later; the retry policy decides."""
+        return Then.RETRY in self.kind.then if self.retry is None else self.retry
 
     @property
     def is_over_limit(self) -> bool:

@@ -72,8 +72,7 @@ class CloudTransport:
                 return BufferedResponse(request.url, int(status[1]), {}, b"")
             why = unreachable(str(error)) or f"cannot be read: {plain_reason(str(error))}"
             message = self._setup.secrets.masked(f"{origin_text(request.url)} {why}.")
-            failure = Failure(FailureKind.NETWORK, message, host=location.bucket, retryable=True)
-            raise TransferError(failure) from error
+            raise TransferError(Failure(FailureKind.NETWORK, message, host=location.bucket)) from error
         return _CloudResponse(request.url, reply, is_whole="range" not in options)
 
     async def close(self) -> None:
@@ -158,7 +157,7 @@ class _CloudResponse:
                 yield bytes(piece)
         except (OSError, exceptions.BaseError) as error:
             message = f"{self.url.split('/')[2]} broke off: {plain_reason(str(error))}."
-            raise TransferError(Failure(FailureKind.TRUNCATED, message, retryable=True)) from error
+            raise TransferError(Failure(FailureKind.TRUNCATED, message)) from error
 
     async def close(self) -> None:
         """Obstore closes its connections itself."""

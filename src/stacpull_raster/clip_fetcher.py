@@ -119,7 +119,7 @@ class ClipFetcher:
                 self._report(job, _WHOLE, str(error))
                 return await self._unclipped.fetch(job)
         what = "sent a file that may have changed between two reads of it"
-        raise TransferError(host_failure(FailureKind.CHANGED, job.href, what, retryable=True))
+        raise TransferError(host_failure(FailureKind.CHANGED, job.href, what))
 
     async def _clipped(self, job: Job) -> FetchResult:
         downloader = self._downloader

@@ -17,6 +17,8 @@ from functools import partial
 from types import MappingProxyType
 from typing import NamedTuple, Protocol, TypeVar
 
+from msgspec.structs import replace
+
 from stacpull.models import FailureKind, Validator
 from stacpull.net.bodies import coding_to_undo, decoded
 from stacpull.net.client import Exchange
@@ -106,7 +108,7 @@ class FileVersion:
                 return result
             if result == wanted:
                 what = f"does not send bytes {wanted.start} to {wanted.stop - 1}, where the header continues"
-                raise TransferError(host_failure(FailureKind.TRUNCATED, self._href, what, retryable=True))
+                raise TransferError(host_failure(FailureKind.TRUNCATED, self._href, what))
             wanted = result
         what = f"sent a file whose header is in more than {_MAX_READS} places"
         raise TransferError(host_failure(FailureKind.FORMAT, self._href, what))
@@ -133,7 +135,7 @@ class FileVersion:
             if not left:
                 return
         what = f"sent {size - left} of {size} bytes"
-        raise TransferError(host_failure(FailureKind.TRUNCATED, response.url, what, retryable=True))
+        raise TransferError(host_failure(FailureKind.TRUNCATED, response.url, what))
 
     async def _ask(self, wanted: Needs, parse: Parse[T]) -> T | Needs:
         request = Request(self._href, headers=self._fields(wanted))
@@ -153,8 +155,7 @@ class FileVersion:
                 body = await self._body(response, size, whole=end < wanted.stop)
                 if len(body) < size:
                     what = f"sent {len(body)} of {size} bytes"
-                    failure = host_failure(FailureKind.TRUNCATED, response.url, what, retryable=True)
-                    raise TransferError(failure)
+                    raise TransferError(host_failure(FailureKind.TRUNCATED, response.url, what))
                 self._add(wanted.start, body, response)
             elif response.status == _OK:
                 return await self._take_prefix(response, wanted, parse)
@@ -237,7 +238,7 @@ class FileVersion:
                 raise self._too_large()
         if not is_framed(response.headers) and isinstance(parse(self._segments), Needs):
             what = f"ended at byte {size:,}, before the end of the header, and did not state a length"
-            raise TransferError(host_failure(FailureKind.TRUNCATED, response.url, what, retryable=True))
+            raise TransferError(host_failure(FailureKind.TRUNCATED, response.url, what))
         self._segments.total = size
         return parse(self._segments)
 
@@ -251,8 +252,7 @@ class FileVersion:
             self._segments.add(start, data)
         except ValueError as error:
             what = "sent bytes past the end of the file"
-            failure = host_failure(FailureKind.OVERLONG, response.url, what, retryable=True)
-            raise TransferError(failure) from error
+            raise TransferError(host_failure(FailureKind.OVERLONG, response.url, what)) from error
 
     def _too_large(self) -> TransferError:
         what = f"sent a file whose header continues past the {self._max_bytes:,} bytes that are read"
@@ -292,4 +292,4 @@ async def read_header(
             raise TransferError(host_failure(FailureKind.FORMAT, href, what)) from error
         return HeaderRead(header, version.total, reads + version.reads, received + version.bytes_read)
     what = "sent a file that may have changed between two reads of its header"
-    raise TransferError(host_failure(FailureKind.CHANGED, href, what))
+    raise TransferError(replace(host_failure(FailureKind.CHANGED, href, what), retry=False))

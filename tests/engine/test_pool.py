@@ -20,13 +20,13 @@ from stacpull.net.retry import Retries, RetryPolicy
 from stacpull.net.transport import TransferError
 from stacpull.sources.item_reader import ItemReader
 
-RESET = Failure(FailureKind.NETWORK, "Reset.", retryable=True)
-THROTTLED = Failure(FailureKind.THROTTLED, "429.", status=429, retryable=True)
+RESET = Failure(FailureKind.NETWORK, "Reset.")
+THROTTLED = Failure(FailureKind.THROTTLED, "429.", status=429)
 SLOW_DOWN = replace(THROTTLED, status=403)
 
 
-DAMAGED = Failure(FailureKind.CHECKSUM, "MD5 is 1, not 2.", retryable=True)
-OTHERWISE = Failure(FailureKind.CHECKSUM, "MD5 is 3, not 2.", retryable=True)
+DAMAGED = Failure(FailureKind.CHECKSUM, "MD5 is 1, not 2.")
+OTHERWISE = Failure(FailureKind.CHECKSUM, "MD5 is 3, not 2.")
 FINAL = Failure(FailureKind.HTTP, "451.", status=451)
 
 
@@ -279,7 +279,7 @@ def test_a_refusal_is_final_if_the_item_cannot_be_read_again(name: str, why: str
 
 
 def test_reading_the_item_again_is_retried() -> None:
-    later = Failure(FailureKind.SERVER, "503.", status=503, retryable=True)
+    later = Failure(FailureKind.SERVER, "503.", status=503)
     course = run(job(), answer=expired(403), read_fails=[later])
     assert course.outcomes.received[1].href == "https://blob.example/a?sig=1"
     assert course.retried == [later]
@@ -296,7 +296,7 @@ def test_a_stale_href_with_a_missing_item_is_an_item_failure() -> None:
 S3, HTTPS = "s3://bucket/a.tif", "https://h.example/a.tif"
 GONE = Failure(FailureKind.GONE, "Not there.", status=404)
 DOWN = Failure(FailureKind.DOWN, "Silent for long.")
-BROKEN = Failure(FailureKind.SERVER, "Broken.", status=500, retryable=True)
+BROKEN = Failure(FailureKind.SERVER, "Broken.", status=500)
 
 
 def placed(**changes: object) -> Job:
@@ -318,7 +318,7 @@ def test_the_next_href_is_tried_only_after_all_retries() -> None:
         (GONE, GONE, FailureKind.GONE),
         (GONE, refused(403), FailureKind.REFUSED),
         (refused(403), GONE, FailureKind.REFUSED),
-        (Failure(FailureKind.CHECKSUM, "Another."), refused(403), FailureKind.CHECKSUM),
+        (Failure(FailureKind.CHECKSUM, "Another.", retry=False), refused(403), FailureKind.CHECKSUM),
     ],
 )
 def test_an_asset_is_gone_only_if_all_its_hrefs_are_gone(first, second, kind):

@@ -39,7 +39,7 @@ class Fetching(Downloader):
         self.fetched.append(job.rowid)
         await (self.barrier.wait() if self.barrier and job.size else asyncio.sleep(0))
         if len(self.fetched) <= self.failing:
-            raise TransferError(Failure(FailureKind.NETWORK, "No.", retryable=True))
+            raise TransferError(Failure(FailureKind.NETWORK, "No."))
         return received_file(job, len(self.body), "a.pdf", '"e"', body=self.body)
 
 

@@ -90,18 +90,18 @@ class MemoryTransport:
         host = host_of(request.url)
         if answer.fault in {Fault.REFUSED, Fault.CLOSED}:
             message = f"{host}: {answer.fault.value}."
-            raise TransferError(Failure(FailureKind.NETWORK, message, host=host, retryable=True))
+            raise TransferError(Failure(FailureKind.NETWORK, message, host=host))
         if answer.fault is Fault.SILENT:
             await self.stall(host)
         if answer.fault is Fault.OVERLONG:
             message = f"{host} sent more bytes than its Content-Length states."
-            raise TransferError(Failure(FailureKind.OVERLONG, message, host=host, retryable=True))
+            raise TransferError(Failure(FailureKind.OVERLONG, message, host=host))
         return answer
 
     async def stall(self, host: str) -> None:
         await self._clock.sleep(30)
         message = f"{host} sent no data for too long."
-        raise TransferError(Failure(FailureKind.STALLED, message, host=host, retryable=True))
+        raise TransferError(Failure(FailureKind.STALLED, message, host=host))
 
 
 class MemoryResponse:
@@ -129,4 +129,4 @@ class MemoryResponse:
             await self._transport.stall(host)
         if answer.fault is Fault.TRUNCATED:
             message = f"{host} closed the connection before the end of the body."
-            raise TransferError(Failure(FailureKind.TRUNCATED, message, host=host, retryable=True))
+            raise TransferError(Failure(FailureKind.TRUNCATED, message, host=host))

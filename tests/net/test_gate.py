@@ -16,7 +16,7 @@ from stacpull.net.transport import Purpose, TransferError
 
 
 def busy(retry_after: float | None) -> Failure:
-    return Failure(FailureKind.THROTTLED, "busy.", 429, "h", retryable=True, retry_after=retry_after)
+    return Failure(FailureKind.THROTTLED, "busy.", 429, "h", retry_after=retry_after)
 
 
 class Bench:
@@ -317,7 +317,7 @@ def test_queued_turns_are_served_in_order_and_wait_for_a_closed_gate() -> None:
 
 
 REFUSED = Failure(FailureKind.REFUSED, "refused.", 403, "h")
-_RESET = Failure(FailureKind.NETWORK, "reset", retryable=True)
+_RESET = Failure(FailureKind.NETWORK, "reset", retry=True)
 
 
 @pytest.mark.parametrize(
@@ -369,7 +369,7 @@ def test_a_silent_host_pauses_longer_each_time_and_is_abandoned() -> None:
         assert pauses == waits == [1, 2, 4, 8, 16, 32, 57]
         assert (gate.closed_for(), gate.progress().wait) == (60, 0)
         assert request.outcomes == ["DOWN"]
-        assert failure.message == "h has not answered for 120 s. reset"
+        assert (failure.message, failure.retryable) == ("h has not answered for 120 s. reset", False)
         gate.enqueue(request)
         assert request.outcomes == ["DOWN", "DOWN"]
         with pytest.raises(TransferError, match="has not answered"):

@@ -12,15 +12,15 @@ POLICY = RetryPolicy()
 
 
 def reset() -> Failure:
-    return Failure(FailureKind.NETWORK, "reset.", host="h", retryable=True)
+    return Failure(FailureKind.NETWORK, "reset.", host="h")
 
 
 def broke_off(resumable: int = 5 << 20) -> Failure:
-    return Failure(FailureKind.TRUNCATED, "half.", host="h", retryable=True, resumable_bytes=resumable)
+    return Failure(FailureKind.TRUNCATED, "half.", host="h", resumable_bytes=resumable)
 
 
 def throttle(retry_after: float | None = None) -> Failure:
-    return Failure(FailureKind.THROTTLED, "slow down.", 429, "h", retry_after=retry_after, retryable=True)
+    return Failure(FailureKind.THROTTLED, "slow down.", 429, "h", retry_after=retry_after)
 
 
 def gone() -> Failure:
@@ -100,7 +100,7 @@ def test_a_final_first_failure_is_raised_unchanged() -> None:
 
 @pytest.mark.parametrize("retries", [5, 0, 2])
 def test_the_last_failure_is_raised(retries: int) -> None:
-    last = Failure(FailureKind.SERVER, "500.", 500, "h", retryable=True)
+    last = Failure(FailureKind.SERVER, "500.", 500, "h")
     attempts = Attempts([*[reset()] * retries, last, reset()])
     with pytest.raises(TransferError) as caught:
         attempts.run(RetryPolicy(retries=retries))

@@ -67,7 +67,7 @@ class Body:
         for start in range(0, len(data), self._piece):
             yield data[start : start + self._piece]
         if self._breaks is not None:
-            raise TransferError(Failure(FailureKind.TRUNCATED, "broke off", retryable=True))
+            raise TransferError(Failure(FailureKind.TRUNCATED, "broke off"))
 
 
 class FileServer:

@@ -162,7 +162,7 @@ def test_an_unreadable_document_is_reported_and_the_walk_continues(answer: objec
 @pytest.mark.parametrize(
     "failure",
     [
-        Failure(FailureKind.NETWORK, "refused", retryable=True),
+        Failure(FailureKind.NETWORK, "refused"),
         Failure(FailureKind.DOWN, "h has not answered for 120 s."),  # as a gate states it
     ],
 )
@@ -311,7 +311,7 @@ def test_the_source_is_the_collection_itself() -> None:
 
 
 def test_a_collection_that_cannot_be_read_is_not_called_missing() -> None:
-    failing = TransferError(Failure(FailureKind.SERVER, "h answered 500.", status=500, retryable=True))
+    failing = TransferError(Failure(FailureKind.SERVER, "h answered 500.", status=500))
     source = tree_of(MemoryReader(TREE | {f"{BASE}/sub/b.json": failing}))
     assert of_collections(source, "a") == [("a-i", "a")]  # found before
     for asked in (source.starts(Selection(collections=("b",))), source.collections()):
@@ -337,7 +337,7 @@ def test_all_collections_with_an_id_are_read() -> None:
     for selected in ((), ("c",)):
         found = of_collections(tree_of(MemoryReader(pages)), *selected)
         assert found == [(year, "c") for year in years]
-    failing = TransferError(Failure(FailureKind.SERVER, "h answered 500.", status=500, retryable=True))
+    failing = TransferError(Failure(FailureKind.SERVER, "h answered 500.", status=500))
     reader = MemoryReader(pages | {f"{BASE}/2020/catalog.json": failing})
     assert of_collections(tree_of(reader), "c") == [("2019", "c"), ("2021", "c")]
     assert reader.warnings == [f"Not all collections of {ROOT} can be read: h answered 500."]

@@ -23,7 +23,7 @@ from stacpull.caches import BoundedCache
 from stacpull.errors import CredentialsError, SourceError, StacpullError, quantity
 from stacpull.hosts import MAX_HOSTS, host_of
 from stacpull.json_values import object_or_empty
-from stacpull.models import MAYBE_HOST_FAULT, NOT_FAILURES, WRONG_CONTENT, Failure, FailureKind, Job
+from stacpull.models import NOT_FAILURES, Failure, FailureKind, Job, Then
 from stacpull.net.gate import MAX_REFUSALS
 from stacpull.net.retry import Retries
 from stacpull.net.transport import TransferError
@@ -203,7 +203,7 @@ class Pool(Generic[JobT, ResultT]):
         is_new_host = failure.host not in self._held_back
         if is_over_limit or (is_new_host and len(self._held_back) >= MAX_HOSTS):
             self._report_held_back()
-        if is_over_limit or self._is_worker or failure.kind not in MAYBE_HOST_FAULT:
+        if is_over_limit or self._is_worker or Then.HOLD_BACK not in failure.kind.then:
             self.sink.fail(job, failure)
             return
         held_back = self._held_back.setdefault(failure.host, deque())
@@ -269,7 +269,7 @@ class AssetTask(Generic[JobT, ResultT]):
         ranks = {FailureKind.DOWN: 0, FailureKind.GONE: 2}
         decisive = min(self._failures, key=lambda failure: ranks.get(failure.kind, 1))
         message = " Then: ".join(failure.message for failure in self._failures)
-        return replace(decisive, message=message, retryable=False, attempts=self._attempts)
+        return replace(decisive, message=message, attempts=self._attempts)
 
     async def _attempt(self) -> ResultT:
         fetcher, self._handed_over = self._handed_over, None
@@ -286,7 +286,7 @@ class AssetTask(Generic[JobT, ResultT]):
                 if error.errno != errno.EFBIG:
                     raise
                 text = "It is larger than the largest file that the file system of DEST can store."
-                raise TransferError(Failure(FailureKind.OVERLONG, text)) from error
+                raise TransferError(Failure(FailureKind.OVERLONG, text, retry=False)) from error
             except TransferError as error:
                 if not await self._has_newer_item(error):
                     raise
@@ -295,12 +295,12 @@ class AssetTask(Generic[JobT, ResultT]):
     async def _has_newer_item(self, error: TransferError) -> bool:
         """Read the item again, if it may now state another href or content. Return True to try it."""
         failure = error.failure
-        if failure.kind not in WRONG_CONTENT:
+        if Then.NEW_CONTENT not in failure.kind.then:
             return await self._read_newer_href(error)
         if failure.retryable and failure.message != self._wrong_content:
             self._wrong_content = failure.message  # the first time, a retry follows
             return False
-        error.failure = replace(failure, retryable=False)
+        error.failure = replace(failure, retry=False)
         with suppress(TransferError):  # then nothing shows that the item has changed
             return await self._read_until_changed(lambda job: (job.size, job.checksum))
         return False
@@ -309,7 +309,7 @@ class AssetTask(Generic[JobT, ResultT]):
         refusal = refused.failure
         href = self.job.href
         began_at = self._attempt_began_at
-        is_refusal = refusal.kind is FailureKind.REFUSED or refusal.status in _EXPIRED
+        is_refusal = Then.NEW_HREF in refusal.kind.then or refusal.status in _EXPIRED
         unchanged_since = self._pool.unchanged_since.get(host_of(href), inf)
         may_expire = is_signed(href) or unchanged_since > began_at
         is_item_current = self._item_read_at >= began_at

@@ -20,7 +20,7 @@ from stacpull.hosts import host_of, origin_of
 from stacpull.ledger import meta
 from stacpull.ledger.database import IN_LIST, Connection, column, exists, json_array, scalar, transaction
 from stacpull.ledger.schema import AssetState, JsonState
-from stacpull.models import REQUEUED_BY_NEXT_RUN, FailureKind, ItemId, WalkUpdate, digest_algorithm
+from stacpull.models import FailureKind, ItemId, Then, WalkUpdate, digest_algorithm
 
 if TYPE_CHECKING:
     from stacpull.selection import Selection  # imports attrs, which the store process seldom needs
@@ -71,9 +71,8 @@ class Run(msgspec.Struct, frozen=True):
     @property
     def requeued_kinds(self) -> frozenset[FailureKind]:
         """The failures that the run tries again, without those that wait for `retry`."""
-        if self.remembered.get("adopt"):
-            return REQUEUED_BY_NEXT_RUN | {FailureKind.EXISTS}
-        return REQUEUED_BY_NEXT_RUN
+        kinds = {kind for kind in FailureKind if Then.NEXT_RUN in kind.then}
+        return frozenset(kinds | {FailureKind.EXISTS} if self.remembered.get("adopt") else kinds)
 
 
 def decoded_options(text: str | bytes) -> dict[str, Any]:

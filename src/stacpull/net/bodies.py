@@ -37,7 +37,8 @@ async def read_whole(response: Response, limit: int) -> bytes:
             if body.tell() > limit:
                 host = host_of(response.url) or public_url(response.url)
                 message = f"{host} sent a body of more than {limit} bytes."
-                raise TransferError(Failure(FailureKind.OVERLONG, message, response.status, host))
+                failure = Failure(FailureKind.OVERLONG, message, response.status, host, retry=False)
+                raise TransferError(failure)
     return body.getvalue()
 
 
@@ -100,17 +101,17 @@ async def decoded(chunks: AsyncGenerator[Chunk], coding: str) -> AsyncGenerator[
                     piece = inflater.decompress(encoded, _DECODED_BYTES)
                 except zlib.error as error:
                     message = f"The compressed stream is damaged ({error})."
-                    raise TransferError(Failure(FailureKind.FORMAT, message, retryable=True)) from error
+                    raise TransferError(Failure(FailureKind.FORMAT, message, retry=True)) from error
                 produced += len(piece)
                 if piece:
                     yield piece
                 encoded = inflater.unconsumed_tail or inflater.unused_data
             if received > _MAX_OVERHEAD + 2 * produced:
                 message = f"The {coding} stream has {received} bytes for {produced} bytes of content."
-                raise TransferError(Failure(FailureKind.OVERLONG, message))
+                raise TransferError(Failure(FailureKind.OVERLONG, message, retry=False))
     if not inflater.eof:
         message = f"The {coding} stream is truncated."
-        raise TransferError(Failure(FailureKind.TRUNCATED, message, retryable=True))
+        raise TransferError(Failure(FailureKind.TRUNCATED, message))
 
 
 class MinimumRate(msgspec.Struct):

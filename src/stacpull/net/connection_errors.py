@@ -22,7 +22,7 @@ class ResponseFault(enum.Enum):
 
     def failure(self, host: str) -> Failure:
         kind, what = self.value
-        return Failure(kind, f"{host} {what}.", host=host, retryable=True)
+        return Failure(kind, f"{host} {what}.", host=host)
 
 
 def connection_failure(error: BaseException | None, host: str) -> Failure:
@@ -34,13 +34,13 @@ def connection_failure(error: BaseException | None, host: str) -> Failure:
     if isinstance(error, socket.gaierror | UnicodeError):  # or a label that is too long for the encoding
         return network_failure(f"The name {host} could not be looked up.", host)
     if isinstance(error, TimeoutError | ConnectionAbortedError) and error.errno is None:  # asyncio's own
-        return Failure(FailureKind.STALLED, f"Connecting to {host} took too long.", host=host, retryable=True)
+        return Failure(FailureKind.STALLED, f"Connecting to {host} took too long.", host=host)
     if isinstance(error, ssl.SSLCertVerificationError):
         reason = (error.verify_message or "it is not the one that was expected").rstrip(".")
         text = f"The TLS certificate of {host} is not trusted: {reason}."
         if "mismatch" not in reason and "expired" not in reason:
             text += " A private authority needs --ca-bundle."
-        return network_failure(text, host, retryable=False)
+        return network_failure(text, host, retry=False)
     if isinstance(error, ssl.SSLError):
         reason = (error.reason or "no reason").lower().replace("_", " ")
         text = f"No TLS connection to {host} ({reason}). If the server has no TLS, use http://."
@@ -59,5 +59,5 @@ def closed_failure(host: str, error: Exception | None) -> Failure:
     return network_failure(f"{host} closed the connection.", host)
 
 
-def network_failure(message: str, host: str, *, retryable: bool = True) -> Failure:
-    return Failure(FailureKind.NETWORK, message, host=host, retryable=retryable)
+def network_failure(message: str, host: str, *, retry: bool | None = None) -> Failure:
+    return Failure(FailureKind.NETWORK, message, host=host, retry=retry)

@@ -356,7 +356,7 @@ class Gate:
 
     def _mark_down(self, failure: Failure, pause: float = 0.0) -> Failure:
         """Close the gate for `pause` seconds. Return the failure as DOWN; waiting requests get the same."""
-        down = replace(failure, kind=FailureKind.DOWN, retryable=False, retry_after=None)
+        down = replace(failure, kind=FailureKind.DOWN, retry=False, retry_after=None)
         if self._why_down is None:
             text = f"{failure.message} Requests to it are suspended; other hosts continue."
             self._settings.on_notice(Notice("warning", text))

@@ -232,7 +232,7 @@ class JsonReader(msgspec.Struct, eq=False):
                 failures.append(error.failure)
                 counts.update((type(error), error.failure.kind))
                 if counts[_NotJsonError] == _MAX_GARBLED or counts[FailureKind.STALLED] == _MAX_STALLED:
-                    error.failure = replace(error.failure, retryable=False)
+                    error.failure = replace(error.failure, retry=False)
                 raise
 
         try:
@@ -268,22 +268,19 @@ class JsonReader(msgspec.Struct, eq=False):
                 value, is_strict = decode(body, limit, charset)
         except TooManyValuesError as error:
             message = f"{host or url} sent a document of {error}."
-            raise TransferError(Failure(FailureKind.OVERLONG, message, status, host)) from error
+            raise TransferError(Failure(FailureKind.OVERLONG, message, status, host, retry=False)) from error
         except ValueError as error:
             if host and is_web_page(response.headers, body):  # a file has no host, and no login
                 message = f"{host} answered with a web page instead of JSON."
                 kind = FailureKind.REFUSED
                 if not same_site(self.source, response.url):
                     kind = FailureKind.ITEM  # a link may be wrong: then credentials do not help
-                failure = Failure(kind, message, status, host, retryable=True)
-                raise _NotJsonError(failure, body) from error
+                raise _NotJsonError(Failure(kind, message, status, host, retry=True), body) from error
             if not is_framed(response.headers):
                 message = f"{host} sent truncated JSON without stating its length."
-                failure = Failure(FailureKind.TRUNCATED, message, status, host, retryable=True)
-                raise TransferError(failure) from error
+                raise TransferError(Failure(FailureKind.TRUNCATED, message, status, host)) from error
             problem = "nested too deeply" if "limit exceeded" in str(error) else "not JSON"
-            failure = Failure(FailureKind.SERVER, f"{url} is {problem}.", status, host, retryable=True)
-            raise _NotJsonError(failure) from error
+            raise _NotJsonError(Failure(FailureKind.SERVER, f"{url} is {problem}.", status, host)) from error
         if not is_strict:
             self.warn_lenient(url)
         return value

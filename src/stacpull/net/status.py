@@ -26,7 +26,6 @@ RANGES = frozenset({OK, PARTIAL, UNSATISFIABLE})  # responses to a request for a
 REDIRECTS = frozenset({301, 302, 303, 307, 308})  # statuses that redirect to another URL (RFC 9110, 15.4)
 PREFIX_BYTES = 16 * 1024  # of an error's body, in which the reason is searched
 
-_RETRIED = frozenset({FailureKind.THROTTLED, FailureKind.SERVER, FailureKind.CHANGED})
 _ABSURD_WAIT = 30 * 86400.0
 _THROTTLED_BODY = re.compile(
     rb"SlowDown|Throttl|Rate exceeded|RequestLimitExceeded|TooManyRequests|ServerBusy|[Rr]ate limit"
@@ -64,7 +63,7 @@ def classify(
     reason = reason_in(body_prefix, secrets)
     if reason:
         message += f": {reason}"
-    return Failure(kind, f"{message}.", status, host, retry_after=retry_after, retryable=kind in _RETRIED)
+    return Failure(kind, f"{message}.", status, host, retry_after=retry_after)
 
 
 def _kind_of(status: int, body_prefix: bytes, *, has_wait: bool) -> FailureKind:

@@ -12,12 +12,12 @@ import attrs
 import orjson
 from msgspec.structs import replace
 
-from stacpull import models, urls
+from stacpull import urls
 from stacpull.digests import text_hash
 from stacpull.errors import ForgottenCursorError, SourceError
 from stacpull.hosts import origin_text
 from stacpull.json_values import object_or_empty
-from stacpull.models import MAYBE_PAGE_TOO_LARGE, Failure, FailureKind, Json, Page, PageRequest
+from stacpull.models import Failure, FailureKind, Json, Page, PageRequest, Then
 from stacpull.net.fields import whole_number
 from stacpull.net.json_reader import Document, JsonReader
 from stacpull.net.transport import TransferError
@@ -183,7 +183,7 @@ class PageReader:
             failure = failure_of(error)
             # the link may name an internal host: try that of the last page, or of SOURCE
             own_request = on_origin_of(request, self._last_url)
-            if own_request is request or failure is None or failure.kind not in models.MAYBE_LINK_FAULT:
+            if own_request is request or failure is None or Then.OWN_HOST not in failure.kind.then:
                 raise
             try:
                 answer = await self._read_page(own_request)
@@ -204,7 +204,7 @@ class PageReader:
             except TransferError as error:
                 cause = cause or error
                 failure = error.failure
-                is_too_much = failure.status in _TOO_MUCH_STATUS or failure.kind in MAYBE_PAGE_TOO_LARGE
+                is_too_much = failure.status in _TOO_MUCH_STATUS or Then.SMALLER_PAGE in failure.kind.then
             except SourceError as error:
                 if not isinstance(error.__cause__, ValueError):
                     raise

@@ -98,7 +98,7 @@ async def _link_results(
     async def read_one(url: str) -> None:
         result = await _read(reader, url, SMALL, items=items)
         if isinstance(result, Document) and result.memory > _DENSE:
-            result = Failure(FailureKind.OVERLONG, "")
+            result = Failure(FailureKind.OVERLONG, "", retry=False)
         read[url] = result
 
     urls = dict.fromkeys(link.url for link in batch if link.url)

@@ -13,12 +13,12 @@ from msgspec.structs import replace
 
 from stacpull.http1.connection import MAX_BODY_IN_MEMORY
 from stacpull.models import (
-    NOT_RESUMED,
     AssetFile,
     FailureKind,
     Headers,
     Job,
     ResumePoint,
+    Then,
     Validator,
     VersionInDest,
 )
@@ -127,7 +127,7 @@ class _Attempt(msgspec.Struct, eq=False):
                 return await self._fetch_all(handed_over)
             return await self._start()
         except TransferError as error:
-            if error.failure.kind in NOT_RESUMED:
+            if Then.NO_RESUME in error.failure.kind.then:
                 await self._remove_part()
             elif self.part is not None:
                 error.failure = replace(error.failure, resumable_bytes=await self.part.keep())
@@ -321,5 +321,5 @@ class _Attempt(msgspec.Struct, eq=False):
             return False
         if response.status == PARTIAL and sent_range.start == body.size:
             what = f"broke off at byte {body.size:,}"
-            raise TransferError(checks.host_failure(FailureKind.TRUNCATED, body.url, what, retryable=True))
+            raise TransferError(checks.host_failure(FailureKind.TRUNCATED, body.url, what))
         return response.status == UNSATISFIABLE and sent_range.total in {None, body.size}

@@ -131,18 +131,18 @@ def content_failure(job: Job, body: ReceivedBody) -> Failure | None:
     size = body.size
     if body.total is not None and size != body.total:
         kind = FailureKind.TRUNCATED if size < body.total else FailureKind.OVERLONG
-        return host_failure(kind, body.url, f"sent {size} of {body.total} bytes", retryable=True)
+        return host_failure(kind, body.url, f"sent {size} of {body.total} bytes")
     if job.size is not None and size != job.size:
         if size < job.size and not body.is_framed:
             what = f"sent {size} of {job.size} bytes"
-            return host_failure(FailureKind.TRUNCATED, body.url, what, retryable=True)
+            return host_failure(FailureKind.TRUNCATED, body.url, what)
         return size_failure(body.url, size, job.size)
     for checksum, stated_by in body.checksums.items():
         digest = body.digest(checksum.algorithm)
         if digest != checksum.digest:
             what = f"sent content whose {checksum.algorithm} is {digest.hex()}, but {stated_by} states "
             what += checksum.digest.hex()
-            return host_failure(FailureKind.CHECKSUM, body.url, what, retryable=True)
+            return host_failure(FailureKind.CHECKSUM, body.url, what)
     return None
 
 
@@ -195,25 +195,23 @@ def shows_change(etag_or_date: str, headers: Headers) -> bool:
     return current.etag.removeprefix("W/") != in_dest.etag.removeprefix("W/")
 
 
-def host_failure(
-    kind: FailureKind, url: str, what: str, *, retryable: bool = False, status: int | None = None
-) -> Failure:
+def host_failure(kind: FailureKind, url: str, what: str, *, status: int | None = None) -> Failure:
     """Return a failure whose message names the host of `url`, never the URL; of a local file, its path."""
     host = host_of(url)
     if host:
-        return Failure(kind, f"{host} {what}.", status, host, retryable=retryable)
+        return Failure(kind, f"{host} {what}.", status, host)
     message = f"{unquote(url.removeprefix('file://'))} {_ANSWERED.sub('is', what)}."
-    return Failure(kind, message, host="this disk", retryable=retryable)
+    return Failure(kind, message, host="this disk")
 
 
 def size_failure(url: str, size: int, stated: int) -> Failure:
     what = f"sent {quantity(size, 'byte')}, but the item states {stated:,} (file:size)"
-    return host_failure(FailureKind.CHECKSUM, url, what, retryable=True)
+    return host_failure(FailureKind.CHECKSUM, url, what)
 
 
 def range_failure(url: str) -> Failure:
     what = "sent another range than requested, or a range of another object"
-    return host_failure(FailureKind.CHANGED, url, what, retryable=True)
+    return host_failure(FailureKind.CHANGED, url, what)
 
 
 def web_page_instead(

@@ -155,7 +155,7 @@ class LocalResponse:
                 raise _disk_error(FailureKind.HTTP, message) from error
             if not chunk:
                 message = f"{_path_of(self.url)} became shorter while it was read."
-                raise _disk_error(FailureKind.TRUNCATED, message, retryable=True)
+                raise _disk_error(FailureKind.TRUNCATED, message)
             remaining -= len(chunk)
             yield chunk
 
@@ -168,8 +168,8 @@ def _path_of(url: str) -> Path:
     return Path(unquote(without_query.removeprefix("file://")))
 
 
-def _disk_error(kind: FailureKind, message: str, *, retryable: bool = False) -> TransferError:
-    return TransferError(Failure(kind, message, host="this disk", retryable=retryable))
+def _disk_error(kind: FailureKind, message: str) -> TransferError:
+    return TransferError(Failure(kind, message, host="this disk"))
 
 
 def transport(setup: TransportSetup) -> LocalTransport | None:

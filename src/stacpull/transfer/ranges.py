@@ -107,7 +107,7 @@ class BodyReceiver:
                 while unwritten:
                     if offset == self._total:
                         what = f"sent more than the expected {self._total} bytes"
-                        failure = host_failure(FailureKind.OVERLONG, self._href, what, retryable=True)
+                        failure = host_failure(FailureKind.OVERLONG, self._href, what)
                         raise TransferError(failure)  # noqa: TRY301 -- it closes the response, too
                     if offset == end:
                         is_next_free = bool(self._gaps) and self._gaps[0].start == offset
@@ -151,7 +151,7 @@ class BodyReceiver:
                     offset += len(piece)
             if offset < wanted.end:
                 what = f"sent {offset - wanted.start} of {wanted.end - wanted.start} bytes of a range"
-                raise TransferError(host_failure(FailureKind.TRUNCATED, response.url, what, retryable=True))
+                raise TransferError(host_failure(FailureKind.TRUNCATED, response.url, what))
         finally:
             self._give_back(offset, wanted.end)
 

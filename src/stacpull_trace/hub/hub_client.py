@@ -267,7 +267,7 @@ class Hub:
                 return await self._attempt(request)
             except TransferError as error:
                 if error.failure.kind in final:
-                    raise TransferError(replace(error.failure, retryable=False)) from error
+                    raise TransferError(replace(error.failure, retry=False)) from error
                 raise
 
         return await self._retries.run(attempt)
@@ -291,8 +291,7 @@ async def _decoded(body: bytes, response: Response) -> object:
         if is_framed(response.headers):
             raise SourceError(f"{host} did not send JSON. Check --base-url.") from error
         message = f"The JSON of {host} is incomplete, and the reply did not state its length."
-        failure = Failure(FailureKind.TRUNCATED, message, response.status, host, retryable=True)
-        raise TransferError(failure) from error
+        raise TransferError(Failure(FailureKind.TRUNCATED, message, response.status, host)) from error
 
 
 def _is_missing(answer: _Answer | HeaderRead | Failure) -> bool:
