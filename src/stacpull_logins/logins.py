@@ -306,7 +306,7 @@ class Logins:
     """Hosts of logins for which a wait was reported to the user."""
 
     def __attrs_post_init__(self) -> None:
-        self.retries = Retries(self._policy, self.clock, self._note_retry)
+        self.retries = Retries(self._policy, self.clock, self._note_retry, counts_refusals=False)
         gate_settings = GateSettings(self.clock, _AT_ONCE, is_fixed=True)
         transports = {"http": self.http, "https": self.http}
         self.client = Client(transports, gate_settings, secrets=self.secrets, counters=self.counters)

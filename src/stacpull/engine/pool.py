@@ -255,7 +255,7 @@ class AssetTask(Generic[JobT, ResultT]):
                 result = await pool.retries.run(self._attempt)
                 break
             except TransferError as error:
-                self._failures.append(error.give_up())
+                self._failures.append(error.failure)
             if not self.job.alternates:
                 pool.sink.release_slots()
                 pool.take_failure(self.job, self._failure_of_all_hrefs())

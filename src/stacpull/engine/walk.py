@@ -184,7 +184,7 @@ class PlanInputs:
                 list_objects = partial(scheme_rules(href).list_prefix, network.client, as_prefix(href))
                 listed[href] = Listing(await network.retries.run(list_objects))
             except TransferError as error:
-                listed[href] = error.give_up()
+                listed[href] = error.failure
 
         await for_each(hrefs, list_at, limit=16)
         return listed

@@ -227,7 +227,6 @@ class Exchange:
             if isinstance(error, TransferError):
                 failure = error.failure
                 if failure.kind is FailureKind.REFUSED and failure.status in REFUSAL_STATUSES:
-                    # if it is final, it counts against the host
                     error.count_refusal = partial(permit.gate.count_refusal, purpose=self._request.purpose)
 
     async def read(self, limit: int) -> bytes:

@@ -202,7 +202,6 @@ class JsonReader(msgspec.Struct, eq=False):
                     lambda: stack.enter_async_context(self.client.stream(request, accept=RANGES))
                 )
             except TransferError as error:
-                error.give_up()
                 self._raise_if_source_refuses(error, url)
                 raise
             with response.gate.lend_permit():  # its reader may wait for other requests to this host
@@ -233,16 +232,12 @@ class JsonReader(msgspec.Struct, eq=False):
                 counts.update((type(error), error.failure.kind))
                 if counts[_NotJsonError] == _MAX_GARBLED or counts[FailureKind.STALLED] == _MAX_STALLED:
                     error.failure = replace(error.failure, retry=False)
+                if error.failure.is_over_limit and limit is None:
+                    text = f"{error.failure.message} STACPULL_MAX_PAGE_SIZE raises the limit."
+                    raise TransferError(replace(error.failure, message=text)) from error
                 raise
 
-        try:
-            return await self.retries.run(attempt)
-        except TransferError as error:
-            failure = error.give_up()
-            if failure.is_over_limit and limit is None:
-                text = f"{failure.message} STACPULL_MAX_PAGE_SIZE raises the limit."
-                raise TransferError(replace(failure, message=text)) from error
-            raise
+        return await self.retries.run(attempt)
 
     async def _attempt(self, outgoing: Request, limit: int) -> Document:
         async with self.client.stream(outgoing) as response:

@@ -73,6 +73,7 @@ class Retries(msgspec.Struct, frozen=True):
     policy: RetryPolicy
     clock: Clock
     on_retry: Callable[[Failure], None] = lambda _: None  # called before each retry
+    counts_refusals: bool = True  # against their host, if no attempt follows; too many mark it as down
 
     async def run(self, attempt: Callable[[], Awaitable[T]]) -> T:
         state = RetryState()
@@ -102,6 +103,8 @@ class Retries(msgspec.Struct, frozen=True):
         if wait is None:
             error.failure = replace(failure, attempts=state.attempts)
             try:
+                if self.counts_refusals and error.count_refusal is not None:
+                    error.failure = error.count_refusal(error.failure)
                 raise error
             finally:
                 del error  # its traceback holds this frame

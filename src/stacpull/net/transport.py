@@ -25,17 +25,14 @@ USER_AGENT = f"stacpull/{__version__} (+https://github.com/stacpull/stacpull)"  
 
 
 class TransferError(Exception):
-    """An expected failure of one attempt. Whoever does not raise it again calls `give_up`."""
+    """An expected failure of one attempt."""
 
-    count_refusal: Callable[[Failure], Failure] | None = None  # set if a host refused the request
+    count_refusal: Callable[[Failure], Failure] | None = None
+    """Set if a host refused the request: `net.retry.Retries` calls it if no attempt follows."""
 
     def __init__(self, failure: Failure) -> None:
         super().__init__(failure.message)
         self.failure = failure
-
-    def give_up(self) -> Failure:
-        """Return the final failure. A refusal counts against its host; too many raise CredentialsError."""
-        return self.failure if self.count_refusal is None else self.count_refusal(self.failure)
 
 
 class Request(msgspec.Struct, frozen=True):

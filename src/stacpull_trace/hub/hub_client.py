@@ -86,7 +86,7 @@ async def open_hub(
     transport = _HubTransport(transport, settings)
     gate_settings = GateSettings(clock, per_host, is_fixed=True)
     client = Client({"http": transport, "https": transport}, gate_settings, secrets=secrets)
-    retries = Retries(policy or RetryPolicy(), clock, client.counters.count_retry)
+    retries = Retries(policy or RetryPolicy(), clock, client.counters.count_retry, counts_refusals=False)
     tokens = CachedToken(ClientGrant(settings, client, retries, secrets).request, clock)
     try:
         yield Hub(settings, Session(client, tokens, settings.base_url), retries, secrets, transport)
