@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from stacpull.arguments import or_default
 from stacpull.errors import CredentialsError, InterruptedRunError, SourceError, StacpullError, ungrouped
-from stacpull.net.gate import REFUSAL_STATUSES
+from stacpull.net.status import REFUSALS
 from stacpull.threads import background_task
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ async def walk_and_transfer(
     if pool.down_hosts and not stop.is_set():
         text = " ".join(reason.message for reason in pool.down_hosts.values())
         text += f" The assets of {' and '.join(pool.down_hosts)} stay pending for `resume`."
-        is_refused = any(reason.status in REFUSAL_STATUSES for reason in pool.down_hosts.values())
+        is_refused = any(reason.status in REFUSALS for reason in pool.down_hosts.values())
         raise CredentialsError(text) if is_refused else SourceError(text)
 
 

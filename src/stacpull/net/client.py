@@ -24,8 +24,8 @@ from stacpull.errors import destination_errors
 from stacpull.hosts import default_port, evict_idle, host_of, origin_of, origin_text, scheme_of
 from stacpull.models import Failure, FailureKind, Headers
 from stacpull.net.bodies import coding_to_undo, decoded, first_bytes, read_whole
-from stacpull.net.gate import REFUSAL_STATUSES, Gate, GateSettings, RateLimiter
-from stacpull.net.status import PREFIX_BYTES, REDIRECTS, classify
+from stacpull.net.gate import Gate, GateSettings, RateLimiter
+from stacpull.net.status import NO_ANSWER, PREFIX_BYTES, REDIRECTS, REFUSALS, classify
 from stacpull.net.transport import Chunk, Receive, Request, Response, TransferError, Transport
 from stacpull.redact import Secret, Secrets, credentials_in, public_url, unsigned_url
 from stacpull.threads import shielded_to_thread
@@ -226,7 +226,7 @@ class Exchange:
             self._log(permit, self.status, error)
             if isinstance(error, TransferError):
                 failure = error.failure
-                if failure.kind is FailureKind.REFUSED and failure.status in REFUSAL_STATUSES:
+                if failure.kind is FailureKind.REFUSED and failure.status in REFUSALS:
                     error.count_refusal = partial(permit.gate.count_refusal, purpose=self._request.purpose)
 
     async def read(self, limit: int) -> bytes:
@@ -301,7 +301,7 @@ class Exchange:
         now = self._client.clock.time()
         prefix = body[:PREFIX_BYTES]
         failure = classify(self.status, self.headers, prefix, host, now=now, secrets=secrets)
-        if self.status in {502, 504} and failure.kind is FailureKind.SERVER:  # no answer to a gateway
+        if self.status in NO_ANSWER and failure.kind is FailureKind.SERVER:
             return permit.gate.record_silence(permit.sent_at, failure).masked(secrets)
         if failure.kind is FailureKind.THROTTLED:
             failure = permit.gate.record_throttling(failure, self._request.purpose)

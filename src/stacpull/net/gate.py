@@ -20,7 +20,6 @@ from stacpull.models import Failure, FailureKind
 from stacpull.net.retry import MAX_WAIT, wait_message
 from stacpull.net.transport import Purpose, TransferError
 
-REFUSAL_STATUSES = frozenset({200, 401, 403})  # 200 is a web page, perhaps a login
 MAX_REFUSALS = 50  # in a row: the host counts as down
 MAX_UNANSWERED = 20  # requests in a row: the host counts as silent
 

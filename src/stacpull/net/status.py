@@ -24,6 +24,11 @@ UNSATISFIABLE = 416
 """Statuses as plain numbers, which are compared faster than members of `HTTPStatus`."""
 RANGES = frozenset({OK, PARTIAL, UNSATISFIABLE})  # responses to a request for a range
 REDIRECTS = frozenset({301, 302, 303, 307, 308})  # statuses that redirect to another URL (RFC 9110, 15.4)
+REFUSALS = frozenset({OK, 401, 403})  # count against the host; OK is a web page, perhaps a login
+NOT_FOUND = frozenset({404, 410})  # may mean an expired href, as REFUSED may: Planetary Computer sends 404
+NO_ANSWER = frozenset({502, 504})  # of the server behind a gateway
+TOO_MANY_ITEMS = frozenset({400, 413, 422})  # were requested, perhaps
+FORGOTTEN = frozenset({400, 404, 410, 422})  # what services return for an expired cursor
 PREFIX_BYTES = 16 * 1024  # of an error's body, in which the reason is searched
 
 _ABSURD_WAIT = 30 * 86400.0

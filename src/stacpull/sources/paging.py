@@ -20,6 +20,7 @@ from stacpull.json_values import object_or_empty
 from stacpull.models import Failure, FailureKind, Json, Page, PageRequest, Then
 from stacpull.net.fields import whole_number
 from stacpull.net.json_reader import Document, JsonReader
+from stacpull.net.status import FORGOTTEN, TOO_MANY_ITEMS
 from stacpull.net.transport import TransferError
 from stacpull.redact import public_url
 from stacpull.sources.documents import next_links, valid_items
@@ -32,8 +33,6 @@ _CARRIED: Final = frozenset(
 )
 """Parameters of the selection, equal for all pages of a walk (STAC API: core, filter, query, sort)."""
 _MAX_ITEMS: Final = 1 << 40  # larger totals are ignored: the ledger stores a sum of them in 63 bits
-_TOO_MUCH_STATUS: Final = frozenset({400, 413, 422})
-_FORGOTTEN: Final = frozenset({400, 404, 410, 422})  # what services return for an expired cursor
 
 
 def _with_member(request: PageRequest, name: str, value: int | str) -> PageRequest:
@@ -167,7 +166,7 @@ class PageReader:
                 sent, document = answer or await self._read(request)
             except SourceError as error:
                 failure = failure_of(error)
-                if resumed and failure is not None and failure.status in _FORGOTTEN:
+                if resumed and failure is not None and failure.status in FORGOTTEN:
                     raise ForgottenCursorError(str(error)) from error.__cause__
                 raise
             page = self._page_of(sent, document)
@@ -204,7 +203,7 @@ class PageReader:
             except TransferError as error:
                 cause = cause or error
                 failure = error.failure
-                is_too_much = failure.status in _TOO_MUCH_STATUS or Then.SMALLER_PAGE in failure.kind.then
+                is_too_much = failure.status in TOO_MANY_ITEMS or Then.SMALLER_PAGE in failure.kind.then
             except SourceError as error:
                 if not isinstance(error.__cause__, ValueError):
                     raise
