@@ -26,6 +26,7 @@ from stacpull.json_values import object_or_empty
 from stacpull.models import NOT_FAILURES, Failure, FailureKind, Job, Then
 from stacpull.net.gate import MAX_REFUSALS
 from stacpull.net.retry import Retries
+from stacpull.net.status import NOT_FOUND
 from stacpull.net.transport import TransferError
 from stacpull.planning.hrefs import asset_hrefs
 from stacpull.planning.item_plan import size_and_checksum
@@ -36,8 +37,6 @@ from stacpull.transfer.attempt import AssetFetcher
 
 JobT = TypeVar("JobT", bound=Job)
 ResultT = TypeVar("ResultT")
-
-_EXPIRED = frozenset({404, 410})  # may mean an expired href, as REFUSED may: Planetary Computer sends 404
 
 
 @attrs.define(eq=False)
@@ -234,6 +233,8 @@ class AssetTask(Generic[JobT, ResultT]):
 
         before the attempt, if the job is stale   its href is outdated, or lacks its signature
         refused, or gone (404, 410)               the href may have expired: use the one that the item has now
+        the item is refused, too                  try once more: a login may have expired
+        refused, without a signature              try once more, even if the item states the same href
         the same wrong content twice              use another size or checksum, if the item now states one
 
     The failure is final if the item states nothing else, or was already read since the attempt began.
@@ -295,8 +296,10 @@ class AssetTask(Generic[JobT, ResultT]):
     async def _has_newer_item(self, error: TransferError) -> bool:
         """Read the item again, if it may now state another href or content. Return True to try it."""
         failure = error.failure
+        if Then.NEW_HREF in failure.kind.then or failure.status in NOT_FOUND:
+            return await self._has_newer_href(error)
         if Then.NEW_CONTENT not in failure.kind.then:
-            return await self._read_newer_href(error)
+            return False
         if failure.retryable and failure.message != self._wrong_content:
             self._wrong_content = failure.message  # the first time, a retry follows
             return False
@@ -305,32 +308,29 @@ class AssetTask(Generic[JobT, ResultT]):
             return await self._read_until_changed(lambda job: (job.size, job.checksum))
         return False
 
-    async def _read_newer_href(self, refused: TransferError) -> bool:
-        refusal = refused.failure
+    async def _has_newer_href(self, refusal: TransferError) -> bool:
         href = self.job.href
-        began_at = self._attempt_began_at
-        is_refusal = Then.NEW_HREF in refusal.kind.then or refusal.status in _EXPIRED
-        unchanged_since = self._pool.unchanged_since.get(host_of(href), inf)
-        may_expire = is_signed(href) or unchanged_since > began_at
-        is_item_current = self._item_read_at >= began_at
-        if is_item_current or not (is_refusal and may_expire and self.job.item_href):
-            return False
+        now = self._pool.retries.clock.monotonic
+        unchanged_since = self._pool.unchanged_since
+        if self._item_read_at >= self._attempt_began_at or not self.job.item_href:
+            return False  # the item has no newer href, or cannot be read
+        if not is_signed(href) and unchanged_since.get(host_of(href), inf) <= self._attempt_began_at:
+            return False  # the hrefs of this host do not expire
         try:
-            is_other = await self._read_until_changed(lambda job: job.href)
+            if await self._read_until_changed(lambda job: job.href):
+                return True
         except TransferError as error:
             failure = error.failure
             if failure.retryable or failure.kind in {FailureKind.DOWN, FailureKind.GONE}:
                 raise
-            if failure.kind is FailureKind.REFUSED:  # a login may have expired
-                self._item_read_at = self._pool.retries.clock.monotonic()
-                return True
-            message = f"{refusal.message} Its item could not be read again: {failure.message}"
-            refused.failure = replace(refusal, message=message)
+            if failure.kind is FailureKind.REFUSED:
+                self._item_read_at = now()
+                return True  # a login, for both, may have expired
+            message = f"{refusal.failure.message} Its item could not be read again: {failure.message}"
+            refusal.failure = replace(refusal.failure, message=message)
             return False
-        if is_other:
-            return True
-        self._pool.unchanged_since.setdefault(host_of(href), self._pool.retries.clock.monotonic())
-        return refusal.kind is FailureKind.REFUSED and not is_signed(href)  # it may have been temporary
+        unchanged_since.setdefault(host_of(href), now())
+        return refusal.failure.kind is FailureKind.REFUSED and not is_signed(href)  # it may be temporary
 
     async def _read_until_changed(self, stated: Callable[[JobT], object]) -> bool:
         before = stated(self.job)
