@@ -142,9 +142,9 @@ def _cursor_hash(request: PageRequest) -> int:
     return text_hash(f"{request.method} {request.url} {body!r} {headers}")
 
 
-def failure_of(error: BaseException) -> Failure | None:
+def failure_of(error: BaseException) -> Failure:
     cause = error.__cause__
-    return cause.failure if isinstance(cause, TransferError) else None
+    return cause.failure if isinstance(cause, TransferError) else Failure(FailureKind.ITEM, str(error))
 
 
 @attrs.define(eq=False)
@@ -165,8 +165,7 @@ class PageReader:
             try:
                 sent, document = answer or await self._read(request)
             except SourceError as error:
-                failure = failure_of(error)
-                if resumed and failure is not None and failure.status in FORGOTTEN:
+                if resumed and failure_of(error).status in FORGOTTEN:
                     raise ForgottenCursorError(str(error)) from error.__cause__
                 raise
             page = self._page_of(sent, document)
@@ -179,10 +178,9 @@ class PageReader:
         try:
             return await self._read_page(request)
         except SourceError as error:
-            failure = failure_of(error)
             # the link may name an internal host: try that of the last page, or of SOURCE
             own_request = on_origin_of(request, self._last_url)
-            if own_request is request or failure is None or Then.OWN_HOST not in failure.kind.then:
+            if own_request is request or Then.OWN_HOST not in failure_of(error).kind.then:
                 raise
             try:
                 answer = await self._read_page(own_request)

@@ -180,8 +180,7 @@ class FilteredQuery(NamedTuple):
                     is_trusted = True
                     yield page
             except SourceError as error:
-                failure = failure_of(error)
-                if failure is None or failure.status is None:
+                if failure_of(error).status is None:
                     raise
                 if is_trusted:  # a service may fail at a value of an item on a later page
                     text = f"{error} If its filter is the reason, use --no-push-down."
@@ -294,8 +293,7 @@ class ApiSource(Source):
         try:
             document = document or await self._document(request, f"The collection {collection_id}")
         except SourceError as error:
-            failure = failure_of(error)
-            if failure is None or failure.kind is not FailureKind.GONE:
+            if failure_of(error).kind is not FailureKind.GONE:
                 raise
             text = f"{self._api.root} has no collection {collection_id}."
             with suppress(SourceError):
