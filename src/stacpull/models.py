@@ -154,6 +154,10 @@ class Failure(msgspec.Struct, frozen=True):
         return Then.RETRY in self.kind.then if self.retry is None else self.retry
 
     @property
+    def is_temporary(self) -> bool:
+        return self.retryable or self.kind is FailureKind.DOWN
+
+    @property
     def is_over_limit(self) -> bool:
         """True if a document exceeds a limit. One that is longer than its server announced is retryable."""
         return self.kind is FailureKind.OVERLONG and not self.retryable

@@ -321,7 +321,7 @@ class AssetTask(Generic[JobT, ResultT]):
                 return True
         except TransferError as error:
             failure = error.failure
-            if failure.retryable or failure.kind in {FailureKind.DOWN, FailureKind.GONE}:
+            if failure.is_temporary or failure.kind is FailureKind.GONE:
                 raise
             if failure.kind is FailureKind.REFUSED:
                 self._item_read_at = now()
@@ -354,8 +354,7 @@ class AssetTask(Generic[JobT, ResultT]):
             raise
         except (CredentialsError, SourceError) as error:  # the host of the item refuses, or asks to wait
             status = 401 if isinstance(error, CredentialsError) else None
-            failure = Failure(FailureKind.DOWN, str(error), status, host_of(item_href))
-            raise TransferError(failure) from error
+            raise TransferError(Failure(FailureKind.DOWN, str(error), status, host_of(item_href))) from error
         self._item_read_at = item.read_at
         if job.item_name not in {"", item.document.get("id")}:  # its `self` link is wrong
             raise TransferError(Failure(FailureKind.ITEM, f"The URL of {job.item_name} is another item's."))

@@ -36,9 +36,8 @@ async def read_whole(response: Response, limit: int) -> bytes:
             body.write(chunk)
             if body.tell() > limit:
                 host = host_of(response.url) or public_url(response.url)
-                message = f"{host} sent a body of more than {limit} bytes."
-                failure = Failure(FailureKind.OVERLONG, message, response.status, host, retry=False)
-                raise TransferError(failure)
+                text = f"{host} sent a body of more than {limit} bytes."
+                raise TransferError(Failure(FailureKind.OVERLONG, text, response.status, host, retry=False))
     return body.getvalue()
 
 

@@ -301,13 +301,13 @@ class Exchange:
         now = self._client.clock.time()
         prefix = body[:PREFIX_BYTES]
         failure = classify(self.status, self.headers, prefix, host, now=now, secrets=secrets)
-        if self.status in NO_ANSWER and failure.kind is FailureKind.SERVER:
-            return permit.gate.record_silence(permit.sent_at, failure).masked(secrets)
         if failure.kind is FailureKind.THROTTLED:
             failure = permit.gate.record_throttling(failure, self._request.purpose)
         elif failure.kind is not FailureKind.SERVER:
             # it has answered, but the time of an error says nothing about its load
             permit.gate.record_response(-math.inf)
+        elif self.status in NO_ANSWER:
+            failure = permit.gate.record_silence(permit.sent_at, failure)
         return failure.masked(secrets)
 
     def _log(self, permit: PermittedRequest, status: int | None, error: BaseException | None) -> None:

@@ -189,8 +189,7 @@ class JsonReader(msgspec.Struct, eq=False):
         except _NotJsonError as error:
             if error.html:
                 raise
-            failure = Failure(FailureKind.ITEM, str(error), host=host_of(request.url))
-            raise TransferError(failure) from error
+            raise TransferError(Failure(FailureKind.ITEM, str(error), host=host_of(request.url))) from error
 
     @asynccontextmanager
     async def stream(self, url: str, headers: Headers) -> AsyncIterator[Response]:
@@ -267,9 +266,8 @@ class JsonReader(msgspec.Struct, eq=False):
         except ValueError as error:
             if host and is_web_page(response.headers, body):  # a file has no host, and no login
                 message = f"{host} answered with a web page instead of JSON."
-                kind = FailureKind.REFUSED
-                if not same_site(self.source, response.url):
-                    kind = FailureKind.ITEM  # a link may be wrong: then credentials do not help
+                # of another site, a link may be wrong: then credentials do not help
+                kind = FailureKind.REFUSED if same_site(self.source, response.url) else FailureKind.ITEM
                 raise _NotJsonError(Failure(kind, message, status, host, retry=True), body) from error
             if not is_framed(response.headers):
                 message = f"{host} sent truncated JSON without stating its length."

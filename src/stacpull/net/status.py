@@ -74,10 +74,8 @@ def classify(
 def _kind_of(status: int, body_prefix: bytes, *, has_wait: bool) -> FailureKind:
     is_fault = status >= HTTPStatus.INTERNAL_SERVER_ERROR
     match status:
-        case 404 | 410 if not _NO_BUCKET.search(body_prefix):
-            return FailureKind.GONE
-        case 404 | 410:
-            return FailureKind.HTTP  # there is not even the bucket: its endpoint may be wrong
+        case 404 | 410:  # HTTP: there is not even the bucket, so its endpoint may be wrong
+            return FailureKind.HTTP if _NO_BUCKET.search(body_prefix) else FailureKind.GONE
         case 202:
             return FailureKind.ORDERED
         case 403 | 409 if _ARCHIVED_BODY.search(body_prefix):

@@ -158,10 +158,6 @@ def _items_in(document: Document, collection: str) -> tuple[list[Json], list[Fai
     return named_items, failures
 
 
-def _is_temporary(failure: Failure) -> bool:
-    return failure.retryable or failure.kind is FailureKind.DOWN
-
-
 class TreeSource(Source):
     has_cursors = False
 
@@ -233,7 +229,7 @@ class TreeSource(Source):
                 name = public_url(link.url or link.href)[:_MAX_NAME_LENGTH]
                 for failure in failures:
                     unreadable.append(UnreadableEntry(link.collection, name, failure, link.url))
-                is_temporary = bool(failures) and _is_temporary(failures[0])
+                is_temporary = bool(failures) and failures[0].is_temporary
                 failures_in_a_row = failures_in_a_row + 1 if is_temporary else 0
                 if failures_in_a_row >= _MAX_FAILURES_IN_A_ROW:
                     text = f"{failures_in_a_row} documents in a row could not be read, the last one {name}:"
@@ -284,7 +280,7 @@ class TreeSource(Source):
                             level.append(result.links(link.collection, link.depth + 1))
                             if result.name is not None and result.document is not None:
                                 found.setdefault(result.name, result.document)
-                        elif isinstance(result, Failure) and _is_temporary(result):
+                        elif isinstance(result, Failure) and result.is_temporary:
                             first_failure = first_failure or result
         if first_failure is not None:
             text = f"Not all collections of {self.url} can be read: {first_failure.message}"

@@ -134,8 +134,7 @@ def content_failure(job: Job, body: ReceivedBody) -> Failure | None:
         return host_failure(kind, body.url, f"sent {size} of {body.total} bytes")
     if job.size is not None and size != job.size:
         if size < job.size and not body.is_framed:
-            what = f"sent {size} of {job.size} bytes"
-            return host_failure(FailureKind.TRUNCATED, body.url, what)
+            return host_failure(FailureKind.TRUNCATED, body.url, f"sent {size} of {job.size} bytes")
         return size_failure(body.url, size, job.size)
     for checksum, stated_by in body.checksums.items():
         digest = body.digest(checksum.algorithm)
