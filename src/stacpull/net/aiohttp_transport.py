@@ -24,7 +24,7 @@ from stacpull.hosts import host_of, literal_address, origin_of
 from stacpull.models import Failure, FailureKind, Headers
 from stacpull.net.addresses import AddressPolicy, AddressRefusedError
 from stacpull.net.bodies import MinimumRate
-from stacpull.net.connection_errors import ResponseFault, closed_failure, connection_failure, network_failure
+from stacpull.net.connection_errors import ResponseFault, closed_failure, connection_failure
 from stacpull.net.fields import HEADER_LIMIT, HeaderFields, add_field
 from stacpull.net.transport import KEEP_ALIVE, USER_AGENT, HttpSettings, Request, Response, TransferError
 from stacpull.proxies import Proxy, proxy_of
@@ -58,7 +58,7 @@ class AiohttpTransport:
                 proxy_origin = origin_of(proxy.url)
                 if not proxy_origin.host or proxy_origin.scheme not in {"http", "https"}:
                     message = f"{proxy.variable} is not a valid URL of an http proxy: write http://host:port."
-                    raise TransferError(network_failure(message, host, retry=False))
+                    raise TransferError(Failure(FailureKind.NETWORK, message, host=host, retry=False))
                 _refuse_literal(proxy_origin.host, AddressPolicy(allow_private=True))
             _refuse_literal(url.raw_host or "", settings.ip_policy)
             session = self._session(is_proxied=proxy is not None)
@@ -206,4 +206,5 @@ def _failure_of(error: BaseException, host: str, proxy: Proxy | None = None) -> 
 
 def _refused_by_proxy(proxy: Proxy, host: str, status: int) -> Failure:
     message = f"The proxy {proxy} answered {status} to the request for {host}."
-    return network_failure(message, host, retry=status != HTTPStatus.PROXY_AUTHENTICATION_REQUIRED)
+    may_pass = status != HTTPStatus.PROXY_AUTHENTICATION_REQUIRED
+    return Failure(FailureKind.NETWORK, message, host=host, retry=may_pass)

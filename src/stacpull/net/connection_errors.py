@@ -32,7 +32,7 @@ def connection_failure(error: BaseException | None, host: str) -> Failure:
             message += " If that is intended, use --allow-private-hosts."
         return Failure(FailureKind.ADDRESS, message, host=host)
     if isinstance(error, socket.gaierror | UnicodeError):  # or a label that is too long for the encoding
-        return network_failure(f"The name {host} could not be looked up.", host)
+        return Failure(FailureKind.NETWORK, f"The name {host} could not be looked up.", host=host)
     if isinstance(error, TimeoutError | ConnectionAbortedError) and error.errno is None:  # asyncio's own
         return Failure(FailureKind.STALLED, f"Connecting to {host} took too long.", host=host)
     if isinstance(error, ssl.SSLCertVerificationError):
@@ -40,24 +40,20 @@ def connection_failure(error: BaseException | None, host: str) -> Failure:
         text = f"The TLS certificate of {host} is not trusted: {reason}."
         if "mismatch" not in reason and "expired" not in reason:
             text += " A private authority needs --ca-bundle."
-        return network_failure(text, host, retry=False)
+        return Failure(FailureKind.NETWORK, text, host=host, retry=False)
     if isinstance(error, ssl.SSLError):
         reason = (error.reason or "no reason").lower().replace("_", " ")
         text = f"No TLS connection to {host} ({reason}). If the server has no TLS, use http://."
-        return network_failure(text, host)
+        return Failure(FailureKind.NETWORK, text, host=host)
     number = getattr(error, "errno", None) or 0
     # asyncio's own text contains the address
     reason = type(error).__name__
     if number in errno.errorcode:
         reason = os.strerror(number)
-    return network_failure(f"No connection to {host}: {reason}.", host)
+    return Failure(FailureKind.NETWORK, f"No connection to {host}: {reason}.", host=host)
 
 
 def closed_failure(host: str, error: Exception | None) -> Failure:
     if isinstance(error, ssl.SSLError):
         return connection_failure(error, host)
-    return network_failure(f"{host} closed the connection.", host)
-
-
-def network_failure(message: str, host: str, *, retry: bool | None = None) -> Failure:
-    return Failure(FailureKind.NETWORK, message, host=host, retry=retry)
+    return Failure(FailureKind.NETWORK, f"{host} closed the connection.", host=host)
