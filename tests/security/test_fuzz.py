@@ -7,6 +7,7 @@ Fifty of each kind in the suite; `STACPULL_FUZZ=10000` for that many of each, as
 """
 
 import asyncio
+import hashlib
 import json
 import os
 import random
@@ -20,7 +21,7 @@ from typing import Any
 
 import pytest
 from tests.http1.responses import BROKEN
-from tests.items import collection
+from tests.items import collection, feature
 from tests.net.memory import Answer, Fault
 from tests.net.wire_server import ReceivedRequest, Scripted, WireServer, json_answer
 
@@ -49,135 +50,73 @@ _SELECTIONS: list[dict[str, Any]] = [
 
 
 def _item(name: str, base: str) -> dict[str, Any]:
-    return {
-        "type": "Feature",
-        "stac_version": "1.0.0",
-        "stac_extensions": ["https://stac-extensions.github.io/file/v2.1.0/schema.json"],
-        "id": name,
-        "collection": "c",
-        "geometry": deepcopy(_POLYGON),
-        "bbox": [7, 46, 8, 47],
-        "links": [
-            {"rel": "self", "href": f"{base}/collections/c/items/{name}"},
-            {"rel": "collection", "href": f"{base}/collections/c"},
-            {"rel": "source", "href": f"{base}/source.json"},
-        ],
-        "properties": {
-            "datetime": "2020-01-01T00:00:00Z",
-            "start_datetime": "2020-01-01T00:00:00Z",
-            "end_datetime": "2020-01-02T00:00:00Z",
-            "updated": "2020-01-03T00:00:00Z",
-            "platform": "s2",
-            "eo:cloud_cover": 10,
-            "labels": ["Forest"],
-            "label:overviews": [{"property_key": "labels", "counts": [{"name": "Forest", "count": 1}]}],
-            "label:classes": [{"name": "labels", "classes": ["Forest", "Water"]}],
-            "cloud_and_shadow": False,
-            "seasonal_snow": "false",
-            "storage:requester_pays": False,
-            "storage:region": "us-west-2",
-        },
-        "assets": {
-            "a": {
-                "href": f"{base}/a.tif",
-                "type": "image/tiff",
-                "roles": ["data"],
-                "title": "A",
-                "file:size": 4,
-                "file:checksum": "1220" + "3a6eb0790f39ac87c94f3856b2dd2c5d110e6811602261a9a923d3bb23adc8b7",
-                "alternate": {"s3": {"href": "s3://bucket/a.tif"}},
-                "storage:region": "us-west-2",
-            },
-            "b": {"href": "b.json"},
-            "p": {"href": "s3://bucket/prefix/"},
-        },
+    links = {"self": f"collections/c/items/{name}", "collection": "collections/c", "source": "source.json"}
+    properties = {
+        "datetime": "2020-01-01T00:00:00Z",
+        "start_datetime": "2020-01-01T00:00:00Z",
+        "end_datetime": "2020-01-02T00:00:00Z",
+        "updated": "2020-01-03T00:00:00Z",
+        "platform": "s2",
+        "eo:cloud_cover": 10,
+        "labels": ["Forest"],
+        "label:overviews": [{"property_key": "labels", "counts": [{"name": "Forest", "count": 1}]}],
+        "label:classes": [{"name": "labels", "classes": ["Forest", "Water"]}],
+        "cloud_and_shadow": False,
+        "seasonal_snow": "false",
+        "storage:requester_pays": False,
+        "storage:region": "us-west-2",
     }
+    asset = {
+        "href": f"{base}/a.tif",
+        "type": "image/tiff",
+        "roles": ["data"],
+        "title": "A",
+        "file:size": 4,
+        "file:checksum": "1220" + hashlib.sha256(b"data").hexdigest(),
+        "alternate": {"s3": {"href": "s3://bucket/a.tif"}},
+        "storage:region": "us-west-2",
+    }
+    return feature(
+        name,
+        stac_extensions=["https://stac-extensions.github.io/file/v2.1.0/schema.json"],
+        geometry=deepcopy(_POLYGON),
+        bbox=[7, 46, 8, 47],
+        links=[{"rel": rel, "href": f"{base}/{path}"} for rel, path in links.items()],
+        properties=properties,
+        assets={"a": asset, "b": {"href": "b.json"}, "p": {"href": "s3://bucket/prefix/"}},
+    )
 
 
 def _hostile(chance: random.Random, base: str) -> Any:
     deep: Any = []
     for _ in range(chance.choice([10, _DEEP])):
         deep = chance.choice([[deep], {"a": deep}])
-    return chance.choice(
-        [
-            {},
-            [],
-            [{}],
-            {"a": {}},
-            [None],
-            {"": ""},
-            None,
-            True,
-            0,
-            -1,
-            1e308,
-            2**53 + 1,
-            2**63,
-            2**64,
-            -(2**70),
-            10**400,
-            float("nan"),
-            float("inf"),
-            "",
-            "\0",
-            "a\0b",
-            "\x1b[2J",
-            "..",
-            "../../x",
-            "/",
-            "\\",
-            "%00",
-            "%2e%2e/",
-            "x" * _LONG,
-            "/".join(["d"] * _LONG),
-            "\U0001f600" * 300,
-            "\u202e",
-            "ﬀ",
-            "CON",
-            "catalog.json",
-            "http://[::1",
-            "http://",
-            "http:///x",
-            "http://127.0.0.1:99999/",
-            "http://127.0.0.1:0/",
-            "http://@/",
-            "s3:///k",
-            "s3://\0/k",
-            "s3://bucket",
-            "file:///etc/hostname",
-            "javascript:0",
-            ":",
-            "{a}",
-            f"{base}/{'x' * _LONG}",
-            f"{base}/a b",
-            f"{base}/\0",
-            f"{base}/%zz",
-            f"{base}/loop",
-            f"{base}/a.tif#{'f' * _LONG}",
-            f"{base}/collections/c/items",
-            "2020-13-45T99:99:99Z",
-            "9" * _LONG,
-            "0000-00-00T00:00:00Z",
-            "+999999-01-01T00:00:00Z",
-            "2020-01-01T00:00:00+99:99",
-            deep,
-            {"type": "Polygon", "coordinates": deep},
-            {"type": "Point", "coordinates": [float("inf"), 1e308]},
-            {"type": "Polygon", "coordinates": [[[0, 0]]]},
-            {"type": "GeometryCollection", "geometries": [deep]},
-            {"type": "MultiPolygon", "coordinates": [[[[0, 0], [1, 1], [0, 1], [1, 0], [0, 0]]]] * 10},
-            {"type": "Point", "coordinates": ["a", None]},
-            {"type": "Point", "coordinates": [2**70, 10**400]},
-            {"type": [], "coordinates": {}},
-            [2**64] * 4,
-            [float("nan")] * 6,
-            [1e308] * 4,
-            [0] * _LONG,
-            [{"rel": "next", "href": f"{base}/collections/c"}],
-            [{"rel": "source", "href": "http://[::1"}],
-            [{"rel": "source", "href": f"{base}/{'y' * _LONG}"}] * 3,
-        ]
-    )
+    values: list[Any] = [
+        {}, [], [{}], {"a": {}}, [None], {"": ""}, None, True,
+        0, -1, 1e308, 2**53 + 1, 2**63, 2**64, -(2**70), 10**400, float("nan"), float("inf"),
+        [2**64] * 4, [float("nan")] * 6, [1e308] * 4, [0] * _LONG,
+        "", "\0", "a\0b", "\x1b[2J", "\u202e", "ﬀ", "\U0001f600" * 300, "x" * _LONG, "9" * _LONG,
+        "..", "../../x", "/", "\\", "%00", "%2e%2e/", "/".join(["d"] * _LONG), "CON", "catalog.json", "{a}",
+        "http://[::1", "http://", "http:///x", "http://127.0.0.1:99999/", "http://127.0.0.1:0/", "http://@/",
+        "s3:///k", "s3://\0/k", "s3://bucket", "file:///etc/hostname", "javascript:0", ":",
+        f"{base}/{'x' * _LONG}", f"{base}/a b", f"{base}/\0", f"{base}/%zz", f"{base}/loop",
+        f"{base}/a.tif#{'f' * _LONG}", f"{base}/collections/c/items",
+        "2020-13-45T99:99:99Z", "0000-00-00T00:00:00Z", "+999999-01-01T00:00:00Z",
+        "2020-01-01T00:00:00+99:99",
+        deep,
+        {"type": "Polygon", "coordinates": deep},
+        {"type": "Point", "coordinates": [float("inf"), 1e308]},
+        {"type": "Polygon", "coordinates": [[[0, 0]]]},
+        {"type": "GeometryCollection", "geometries": [deep]},
+        {"type": "MultiPolygon", "coordinates": [[[[0, 0], [1, 1], [0, 1], [1, 0], [0, 0]]]] * 10},
+        {"type": "Point", "coordinates": ["a", None]},
+        {"type": "Point", "coordinates": [2**70, 10**400]},
+        {"type": [], "coordinates": {}},
+        [{"rel": "next", "href": f"{base}/collections/c"}],
+        [{"rel": "source", "href": "http://[::1"}],
+        [{"rel": "source", "href": f"{base}/{'y' * _LONG}"}] * 3,
+    ]  # fmt: skip
+    return chance.choice(values)
 
 
 def _places(value: Any) -> Iterator[tuple[Any, Any]]:
@@ -333,73 +272,24 @@ def _tree(seed: int, count: int) -> tuple[Callable[[str], Routes], str]:
 
 
 _BYTES = [
-    b"",
-    b"\0",
-    b"null",
-    b"{}",
-    b"[" * 100_000,
-    b'{"a":' * 5_000,
-    b"\xff\xfe",
-    b"<!---->" * 60,
-    b'{"type":"FeatureCollection","features":[{}]}',
-    b"data",
-    b"data and more",
-    b"9" * 5_000,
-    b"<" * 4_000,
+    b"", b"\0", b"null", b"{}", b"[" * 100_000, b'{"a":' * 5_000, b"\xff\xfe", b"<!---->" * 60,
+    b'{"type":"FeatureCollection","features":[{}]}', b"data", b"data and more", b"9" * 5_000, b"<" * 4_000,
     b"<?xml version='1.0'?><!DOCTYPE x [<!ENTITY a 'b'>]><Error><Code>&a;</Code></Error>",
-    b"\x1f\x8b\x08\0",
-    b"II*\0",
-]
+    b"\x1f\x8b\x08\0", b"II*\0",
+]  # fmt: skip
 _FIELDS = [
-    "Content-Length",
-    "Content-Type",
-    "Content-Encoding",
-    "Content-Range",
-    "ETag",
-    "Last-Modified",
-    "Location",
-    "Retry-After",
-    "Transfer-Encoding",
-    "Content-MD5",
-    "x-amz-checksum-sha256",
-    "x-amz-checksum-crc32",
-    "Accept-Ranges",
-    "Date",
-    "Connection",
-    "X-RateLimit-Reset",
-    "x-amz-bucket-region",
-]
+    "Content-Length", "Content-Type", "Content-Encoding", "Content-Range", "ETag", "Last-Modified",
+    "Location", "Retry-After", "Transfer-Encoding", "Content-MD5", "x-amz-checksum-sha256",
+    "x-amz-checksum-crc32", "Accept-Ranges", "Date", "Connection", "X-RateLimit-Reset", "x-amz-bucket-region",
+]  # fmt: skip
 _VALUES = [
-    "",
-    "0",
-    "-1",
-    "4",
-    "18446744073709551615",
-    "9" * 300,
-    "gzip",
-    "chunked",
-    "gzip, chunked",
-    '"',
-    '"1"',
-    'W/"1"',
-    "bytes 0-3/4",
-    "bytes 3-0/4",
-    "bytes */*",
-    "bytes 0-18446744073709551615/5",
-    "text/html",
-    "a/" * 50,
-    "Thu, 01 Jan 1970 00:00:00 GMT",
-    "Mon, 99 Foo 2020 99:99:99 GMT",
-    "inf",
-    "1e400",
-    "\x80\xff",
-    "a" * 8000,
-    "http://[::1",
-    "http://127.0.0.1:x/",
-    "/loop",
-    "file:///etc/hostname",
-    "close",
-]
+    "", "0", "-1", "4", "18446744073709551615", "9" * 300, "inf", "1e400", "\x80\xff", "a" * 8000,
+    "gzip", "chunked", "gzip, chunked", "close", "text/html", "a/" * 50,
+    '"', '"1"', 'W/"1"', "bytes 0-3/4", "bytes 3-0/4", "bytes */*", "bytes 0-18446744073709551615/5",
+    "Thu, 01 Jan 1970 00:00:00 GMT", "Mon, 99 Foo 2020 99:99:99 GMT",
+    "http://[::1", "http://127.0.0.1:x/", "/loop", "file:///etc/hostname",
+]  # fmt: skip
+_FAULTS = [Fault.TRUNCATED, Fault.UNNOTICED, Fault.OVERLONG, Fault.CLOSED]
 
 
 def _response(chance: random.Random) -> Scripted:
@@ -423,12 +313,7 @@ def _response(chance: random.Random) -> Scripted:
         case 1:
             return chance.choice(BROKEN)
         case 2:
-            return Answer(
-                status,
-                body,
-                headers,
-                chance.choice([Fault.TRUNCATED, Fault.UNNOTICED, Fault.OVERLONG, Fault.CLOSED]),
-            )
+            return Answer(status, body, headers, chance.choice(_FAULTS))
         case 3:
             return Answer(status, body, headers, coded=True)
     return Answer(status, body, headers)
