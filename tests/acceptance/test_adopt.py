@@ -122,15 +122,6 @@ def test_files_are_adopted_if_head_requests_are_refused(mirrored_once, downloade
     assert is_same(mirrored_once.files, downloaded.files)[:1] == [altered]
 
 
-def test_the_control_files_of_a_tool_are_left_alone(downloaded: Mirrored) -> None:
-    control = downloaded.dest / (downloaded.assets[0] + ".aria2")
-    control.write_bytes(b"\0\1")
-    assert downloaded.mirror().exit_code == 0
-    assert control.read_bytes() == b"\0\1"
-    assert downloaded.verify(strict=True).exit_code == 1
-    assert list(downloaded.damages.values()) == ["unknown"]
-
-
 @pytest.mark.parametrize("adopt", [True, False])
 @pytest.mark.parametrize("name", ["data", "1.json"])
 @pytest.mark.parametrize(

@@ -4,7 +4,6 @@ import json
 import signal
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -13,19 +12,13 @@ import pytest
 from tests.acceptance.command import Running, environment, mirror_of, run, wait_until
 from tests.serving import free_ports
 
-from stacpull_replicas import MlhubReplica, run_in_thread
+from stacpull_replicas import MlhubReplica
 
 pytestmark = pytest.mark.behaviour
 
 TOKEN = "0123456789-abcdef"
 SLOWLY = ("--per-host", "16")  # so that the run has not ended when its first group is seen
 DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-
-
-@pytest.fixture(scope="module")
-def hub() -> Iterator[MlhubReplica]:
-    with run_in_thread(MlhubReplica(items=60, seed=7, latency_ms=60)) as replica:
-        yield replica
 
 
 def data_at(port: int, token: str | None = None) -> dict[str, Any]:
@@ -42,9 +35,9 @@ def is_under_way(port: int, seen: list[dict[str, Any]]) -> bool:
     return bool(seen and seen[-1]["progress"]["assets_done"])
 
 
-def test_it_shows_the_run_while_it_lasts(tmp_path: Path, hub: MlhubReplica) -> None:
-    port, env, seen = free_ports(1), environment(hub), list[dict[str, Any]]()
-    arguments = mirror_of(hub.base_url, tmp_path / "m", "--dashboard", str(port), *SLOWLY, "--json")
+def test_it_shows_the_run_while_it_lasts(tmp_path: Path, busy_hub: MlhubReplica) -> None:
+    port, env, seen = free_ports(1), environment(busy_hub), list[dict[str, Any]]()
+    arguments = mirror_of(busy_hub.base_url, tmp_path / "m", "--dashboard", str(port), *SLOWLY, "--json")
     with Running(arguments, env) as process:
         assert wait_until(lambda: is_under_way(port, seen))
         assert f"stacpull: dashboard: http://127.0.0.1:{port}/\n" in process.error_output()
@@ -52,16 +45,16 @@ def test_it_shows_the_run_while_it_lasts(tmp_path: Path, hub: MlhubReplica) -> N
     assert ran.code == 0
     data = seen[-1]
     assert data["state"] == "running"
-    assert data["source"] == hub.base_url
+    assert data["source"] == busy_hub.base_url
     assert data["progress"]["bytes_fetched"] >= sum(one["bytes"] for one in data["hosts"]) > 0
-    assert {one["host"] for one in data["hosts"]} >= {hub.base_url.split("/")[2]}
+    assert {one["host"] for one in data["hosts"]} >= {busy_hub.base_url.split("/")[2]}
     assert all(1 <= one["limit"] <= 64 and one["active"] <= 64 for one in data["hosts"])
-    assert hub.key not in json.dumps(data)
+    assert busy_hub.key not in json.dumps(data)
 
 
-def test_a_killed_run_frees_the_port_and_resumes_with_another_dashboard(tmp_path, hub):
-    port, env = free_ports(1), environment(hub)
-    arguments = mirror_of(hub.base_url, tmp_path / "m", "--dashboard", str(port), *SLOWLY)
+def test_a_killed_run_frees_the_port_and_resumes_with_another_dashboard(tmp_path, busy_hub):
+    port, env = free_ports(1), environment(busy_hub)
+    arguments = mirror_of(busy_hub.base_url, tmp_path / "m", "--dashboard", str(port), *SLOWLY)
     with Running(arguments, env) as process:
         assert wait_until(lambda: is_under_way(port, []))
         process.signal(signal.SIGKILL)
@@ -74,10 +67,10 @@ def test_a_killed_run_frees_the_port_and_resumes_with_another_dashboard(tmp_path
     assert (again.code, "dashboard: http://127.0.0.1:" in again.err) == (0, True)
 
 
-def test_the_token_is_written_nowhere(tmp_path: Path, hub: MlhubReplica) -> None:
+def test_the_token_is_written_nowhere(tmp_path: Path, busy_hub: MlhubReplica) -> None:
     port = free_ports(1)
-    env = environment(hub, STACPULL_DASHBOARD_TOKEN=TOKEN, STACPULL_DASHBOARD=f"0.0.0.0:{port}")
-    with Running(mirror_of(hub.base_url, tmp_path / "m", "--json", "-vv"), env) as process:
+    env = environment(busy_hub, STACPULL_DASHBOARD_TOKEN=TOKEN, STACPULL_DASHBOARD=f"0.0.0.0:{port}")
+    with Running(mirror_of(busy_hub.base_url, tmp_path / "m", "--json", "-vv"), env) as process:
         assert wait_until(lambda: "dashboard: " in process.error_output())
         with pytest.raises(urllib.error.HTTPError, match="401") as refused:
             data_at(port)
@@ -103,10 +96,10 @@ def test_the_token_is_written_nowhere(tmp_path: Path, hub: MlhubReplica) -> None
         (("--dashboard", "-1"), "must be a port, or an IP address and a port"),
     ],
 )  # fmt: skip
-def test_an_address_that_cannot_be_used_is_a_usage_error(tmp_path, hub, options, message):
+def test_an_address_that_cannot_be_used_is_a_usage_error(tmp_path, busy_hub, options, message):
     token = "".join(options[2:]).removeprefix("TOKEN=")
-    env = environment(hub, STACPULL_DASHBOARD_TOKEN=token)
-    ran = run(mirror_of(hub.base_url, tmp_path / "m", *options[:2]), env)
+    env = environment(busy_hub, STACPULL_DASHBOARD_TOKEN=token)
+    ran = run(mirror_of(busy_hub.base_url, tmp_path / "m", *options[:2]), env)
     assert ran.code == 2
     assert message in ran.err
     assert not (tmp_path / "m").exists()

@@ -14,20 +14,10 @@ from tests.acceptance.small_api import SmallApi, json_answer
 from tests.events import stopping_at, stopping_when
 from tests.net.memory import Answer
 
-from stacpull import (
-    AssetFailed,
-    CredentialsError,
-    MirrorReport,
-    Notice,
-    Options,
-    Progress,
-    Secret,
-    Selection,
-    SourceError,
-    StacpullError,
-    sync,
-)
+from stacpull import MirrorReport, Options, Secret, Selection, sync
 from stacpull.clock import SystemClock
+from stacpull.errors import CredentialsError, SourceError, StacpullError
+from stacpull.events import AssetFailed, Notice, Progress
 from stacpull.ledger.database import open_reader
 from stacpull.ledger.runs import counters
 from stacpull.net.transport import Request

@@ -226,21 +226,6 @@ def test_a_catalog_that_a_killed_run_never_wrote_is_not_missing(tmp_path: Path, 
     assert sync.verify(dest).missing == 1
 
 
-def test_files_without_a_digest_are_counted(mirrored_once: Mirrored, tmp_path: Path, monkeypatch) -> None:
-    export_here(mirrored_once.replica, monkeypatch.setenv)
-    options = evolve(mirrored_once.options, checksum="none")
-    made = Mirrored(mirrored_once.replica, tmp_path / "m", options)
-    made.mirror()
-    report = made.verify()
-    assert (report.exit_code, report.unproven) == (0, len(made.assets))
-    first, second = made.assets[:2]
-    rewritten(flipped)(made.dest / first)
-    rewritten(lambda data: data + b"x")(made.dest / second)
-    assert made.verify().exit_code == 1
-    assert made.damages == {second: "altered"}
-    assert made.verify(repair=True).exit_code == 0
-
-
 @pytest.mark.parametrize("metadata", ["ndjson", "none"])
 def test_files_are_verified_without_item_json(mirrored_once, tmp_path, monkeypatch, metadata):
     export_here(mirrored_once.replica, monkeypatch.setenv)

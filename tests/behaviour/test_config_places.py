@@ -11,8 +11,6 @@ from tests.items import feature
 from tests.net.memory import Answer
 from tests.net.wire_server import WireServer
 
-pytestmark = pytest.mark.behaviour
-
 
 def test_source_and_dest_stand_in_a_config_file(tmp_path: Path) -> None:
     (tmp_path / "a.bin").write_text("12345")

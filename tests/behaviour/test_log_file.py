@@ -3,12 +3,9 @@
 import re
 from pathlib import Path
 
-import pytest
 from tests.acceptance.command import stacpull
 
 from stacpull_replicas import MlhubReplica, PlannedFaults, parse_faults, run_in_thread
-
-pytestmark = pytest.mark.behaviour
 
 LINE = re.compile(r"\d{4}-\d\d-\d\dT[\d:]+Z GET (\d{3}) (\d+) \d+ (\w+://\S+)( truncated)?")
 FAULT = '[[fault]]\nkind = "object"\ntimes = 1\nwhat = "close"\nafter = 5\n'

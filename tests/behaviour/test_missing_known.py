@@ -14,8 +14,6 @@ from tests.serving import serving_files
 
 from stacpull import Options, StacpullError, sync
 
-pytestmark = pytest.mark.behaviour
-
 
 def mirrored(url: str, dest: Path, *arguments: str) -> tuple[int, dict[str, Any]]:
     ran = stacpull("mirror", f"{url}/items.json", dest, "--json", *arguments)

@@ -11,8 +11,6 @@ from tests.net.wire_server import WireServer, json_answer
 
 from stacpull import Options, SourceError, sync
 
-pytestmark = pytest.mark.behaviour
-
 OPTIONS = Options(allow_private_hosts=True, retries=0)
 
 

@@ -15,8 +15,6 @@ from tests.items import feature
 
 import stacpull
 
-pytestmark = pytest.mark.behaviour
-
 
 @pytest.mark.parametrize(
     ("kind", "name", "use"),

@@ -1,6 +1,5 @@
 """Items that came by standard input are stored in DEST, which may have been in other hands."""
 
-import fcntl
 import json
 import os
 import signal
@@ -116,12 +115,3 @@ def test_signatures_are_removed_when_the_run_is_complete(tmp_path: Path) -> None
         again = stacpull("mirror", "-", dest, "--json", "--allow-private-hosts", given=signed_again)
     assert json.loads(again.out.splitlines()[-1])["assets_skipped"] == 1
     assert len(list((dest / ".stacpull/input").iterdir())) == 1
-
-
-def test_a_lock_of_others_is_out_of_reach(tmp_path: Path) -> None:
-    """The lock is in a private directory, so that only its owner can open it."""
-    dest = tmp_path / "m"
-    assert stacpull("mirror", "-", dest, given=json.dumps(ITEM)).code == 0
-    with (dest / ".stacpull/lock").open() as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        assert stat.S_IMODE(os.fstat(lock.fileno()).st_mode) == 0o600

@@ -51,11 +51,8 @@ def test_a_run_that_read_no_item_is_replaced_by_the_next_one(tmp_path: Path) -> 
             mirror()
         mirror(selection=Selection(max_items=1))
         resumed = sync.resume(tmp_path / "m", options=OPTIONS)
-    assert (sync.status(tmp_path / "m").state, resumed.state, resumed.items_done) == (
-        "complete",
-        "complete",
-        1,
-    )
+    assert (resumed.state, resumed.items_done) == ("complete", 1)
+    assert sync.status(tmp_path / "m").state == "complete"
 
 
 @pytest.mark.parametrize(("href", "count"), [("collections", 2), ("http://[broken", 2), (" ", 0)])

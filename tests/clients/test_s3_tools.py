@@ -59,16 +59,8 @@ def test_a_wrong_secret_and_an_unsigned_request_are_refused(hub):
 def test_s5cmd_gets_parts_of_a_large_file(tmp_path: Path) -> None:
     with run_in_thread(MlhubReplica(items=1, large_items=1, large_size=12_000_000)) as replica:
         key = "large_files/large_0000.bin"
-        s5cmd(
-            replica,
-            "cp",
-            "--part-size",
-            "5",
-            "--concurrency",
-            "3",
-            f"s3://{BUCKET}/{key}",
-            tmp_path / "large",
-        )
+        in_parts = ("--part-size", "5", "--concurrency", "3")
+        s5cmd(replica, "cp", *in_parts, f"s3://{BUCKET}/{key}", tmp_path / "large")
         content = replica.store.get(BUCKET, key)
         assert (tmp_path / "large").read_bytes() == content.read(0, content.size)
         assert replica.counters["s3", "object"] >= 3

@@ -102,20 +102,14 @@ def test_deeply_nested_json_is_mirrored_or_refused(tmp_path: Path, levels: int, 
 
 
 def _item_text(where: str, levels: int) -> str:
+    """An item with lists in lists in one of its members."""
     members = {
-        "properties": f'"properties":{{"datetime":null,"p":{deep(levels)}}}',
-        "geometry": f'"geometry":{{"type":"Polygon","coordinates":{deep(levels)}}}',
-        "links": f'"links":[{{"rel":"x","href":"y","z":{deep(levels)}}}]',
-        "beside": f'"z":{deep(levels)}',
+        "properties": {"properties": {"datetime": None, "p": "DEEP"}},
+        "geometry": {"geometry": {"type": "Polygon", "coordinates": "DEEP"}},
+        "links": {"links": [{"rel": "x", "href": "y", "z": "DEEP"}]},
+        "beside": {"z": "DEEP"},
     }
-    given = {
-        "properties": '"properties":{"datetime":null}',
-        "geometry": '"geometry":null',
-        "links": '"links":[]',
-    }
-    parts = {**given, where: members[where]}
-    own = '"type":"Feature","stac_version":"1.0.0","id":"i","collection":"c","assets":{}'
-    return f"{{{own},{','.join(parts.values())}}}"
+    return json.dumps(feature("i", **members[where])).replace('"DEEP"', deep(levels))
 
 
 def test_a_deeply_nested_collection_does_not_stop_the_catalog(tmp_path: Path) -> None:
