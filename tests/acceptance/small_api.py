@@ -51,13 +51,13 @@ class SmallApi(WireServer):
         return json_answer({"collections": [collection(name) for name in self.listed], "links": []})
 
     def _page(self, name: str, request: Request) -> Answer:
-        _, _, query = request.url.partition("?")
+        path, _, query = request.url.partition("?")
         fields = dict(field.split("=") for field in query.split("&"))
         number = int(fields.get("page", "1"))
         if f"{name}:{number}" in self.refused:
             return Answer(self.refused[f"{name}:{number}"], b"{}")
         shown, goes_on = self._listed(name, number)
-        href = self.url(f"/collections/{name}/items?page={number + 1}")
+        href = self.url(f"{path}?page={number + 1}")
         links = [{"rel": "next", "href": href}] if goes_on else []
         features = [self._item(name, one) for one in shown]
         return json_answer({"type": "FeatureCollection", "features": features, "links": links})

@@ -173,32 +173,17 @@ def held_hub(small_hub: MlhubReplica) -> MlhubReplica:
     return small_hub
 
 
-@pytest.mark.parametrize("command", ["mirror", "retry"])
-def test_a_second_process_on_the_same_dest_is_refused(tmp_path, held_hub, command):
+def test_a_run_keeps_others_out_of_dest_and_lets_status_in_until_its_kill(tmp_path, held_hub):
     dest, env = tmp_path / "mirror", environment(held_hub)
-    second = mirror_of(held_hub.base_url, dest) if command == "mirror" else [command, str(dest)]
-    with Running(mirror_of(held_hub.base_url, dest), env) as first:
+    seen, mirror = [], mirror_of(held_hub.base_url, dest)
+    with Running(mirror, env) as process:
         assert wait_until(lambda: any(dest.rglob("*.tif")))
-        refused = run(second, env)
-        assert refused.code == 5, refused.err
-        assert str(dest) in refused.sentences[-1]
-        assert f"Process {first.pid}, or one that it started, is using" in refused.sentences[-1]
-        assert first.signal(signal.SIGKILL)
-    held_hub.clear_faults()
-    done = run(mirror_of(held_hub.base_url, dest), env)  # a dead process holds nothing
-    assert done.code == 0, done.err
-    assert not damage(dest, expected_files(held_hub.dataset, range(SMALL)))
-
-
-def test_status_during_a_run_and_right_after_its_kill(tmp_path, held_hub):
-    dest, env = tmp_path / "mirror", environment(held_hub)
-    seen = []
-    with Running(mirror_of(held_hub.base_url, dest), env) as process:
-        assert wait_until(lambda: any(dest.rglob("*.tif")))
-        for _ in range(3):
-            status = run(["status", str(dest), "--json"], env)
-            assert status.code == 0, status.err
+        for second in (mirror, ["retry", str(dest)]):
+            status, refused = run(["status", str(dest), "--json"], env), run(second, env)
+            assert (status.code, refused.code) == (0, 5), (status.err, refused.err)
             seen.append(status.report)
+            said = f"Process {process.pid}, or one that it started, is using {dest}"
+            assert said in refused.sentences[-1]
         assert process.signal(signal.SIGKILL)
     after = run(["status", str(dest), "--json"], env).report
     plain = run(["status", str(dest)], env)
@@ -210,6 +195,9 @@ def test_status_during_a_run_and_right_after_its_kill(tmp_path, held_hub):
         assert report["assets_planned"] == sum(report[name] for name in INVARIANT)
     assert (after["state"], after["live"]) == ("interrupted", False)
     assert f"resume {dest}" in plain.out
+    held_hub.clear_faults()
+    assert run(mirror, env).code == 0  # a dead process holds nothing
+    assert not damage(dest, expected_files(held_hub.dataset, range(SMALL)))
 
 
 def test_another_layout_on_a_finished_mirror_is_for_new_files(tmp_path: Path) -> None:

@@ -84,13 +84,14 @@ def test_writing_the_index_is_a_stage_that_is_not_logged(source: Source, tmp_pat
     assert "Stage" not in (dest / ".stacpull" / "log.ndjson").read_text()
 
 
-def test_later_runs_bring_it_up_to_date_and_leave_it_alone_if_nothing_changed(source, tmp_path):
+@pytest.mark.parametrize("metadata", ["item", "ndjson"])
+def test_later_runs_bring_it_up_to_date_and_leave_it_alone_if_nothing_changed(source, tmp_path, metadata):
     dest = tmp_path / "mirror"
-    mirrored(source([item("a")]), dest, KEPT)
+    mirrored(source([item("a")]), dest, Options(items_parquet=True, metadata=metadata))
     before = identity(dest / "items.parquet")
-    mirrored(source([item("a")]), dest)
+    mirrored(source([item("a")]), dest, Options(metadata=metadata))
     assert identity(dest / "items.parquet") == before
-    mirrored(source([item("a"), item("b")]), dest)
+    mirrored(source([item("a"), item("b")]), dest, Options(metadata=metadata))
     assert ids_in(dest) == ["a", "b"]
     assert verified(dest).exit_code == 0
 
@@ -162,16 +163,6 @@ def test_a_repair_without_pyarrow_does_not_call_the_index_repaired(source, tmp_p
     monkeypatch.setattr("stacpull.errors.find_spec", lambda _: None)
     report = verified(tmp_path / "mirror", repair=True)
     assert (report.remaining, report.exit_code) == (1, 1)
-
-
-def test_lines_of_items_are_read_too(source: Source, tmp_path: Path) -> None:
-    dest = tmp_path / "mirror"
-    here = source([item("a"), item("b")])
-    mirrored(here, dest, Options(items_parquet=True, metadata="ndjson"))
-    assert ids_in(dest) == ["a", "b"]
-    before = identity(dest / "items.parquet")
-    mirrored(here, dest, Options(metadata="ndjson"))
-    assert identity(dest / "items.parquet") == before
 
 
 def test_it_needs_item_documents_and_pyarrow(source, tmp_path, monkeypatch):
