@@ -4,12 +4,13 @@ With `-xx` every string is hexadecimal, so that quotes and commas mean what they
 """
 
 import re
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
-from tests.acceptance.calls import CHANGING, strace_command
+from tests.acceptance.calls import CHANGING, Call, strace_command
 
 _TRACED = (*CHANGING, "fstat", "newfstatat")
 _MAX_LENGTH = 8_000_000
@@ -57,7 +58,7 @@ def recording(log: Path) -> list[str]:
 def events_of(log: Path, dest: Path, *, after: int = 0) -> list[Event]:
     """The events of a trace in the order of their ends; `after` so many of an earlier trace."""
     found: list[Event] = []
-    for name, arguments, began in _finished(log, found):
+    for _, name, arguments, began in _finished(log, found):
         event = _event(name, arguments, str(dest), after + began)
         if event is not None:
             found.append(event)
@@ -78,8 +79,24 @@ def events_of_tree(dest: Path) -> list[Event]:
     return [*found, Event(Kind.SYNC_ALL, "", len(found))] if found else []
 
 
-def _finished(log: Path, found: list[Event]) -> Iterator[tuple[str, str, int]]:
-    """Yield (name, arguments with the result, how many of `found` there were at its begin)."""
+def changes(log: Path, dest: Path) -> list[Call]:
+    """The calls that change `dest`, in order; each pair of name and path has the numbers 1, 2, 3 once."""
+    met: Counter[tuple[str, str, str]] = Counter()
+    found: dict[Call, None] = {}
+    for thread, name, arguments, _ in _finished(log, []):
+        directories, strings = _named(name, arguments.split('"'))
+        met.update((thread, name, match) for match in {*directories, *strings})
+        place = next(iter(_paths(name, directories, strings, str(dest))), None)
+        if place is None or name not in CHANGING or (name == "openat" and "O_CREAT" not in arguments):
+            continue
+        # the most telling one: the name that is made or goes, or the file that is open
+        match = (strings or directories)[0]
+        found[Call(name, match, met[thread, name, match], place)] = None  # of several threads, the first
+    return list(found)
+
+
+def _finished(log: Path, found: list[Event]) -> Iterator[tuple[str, str, str, int]]:
+    """Yield (thread, name, arguments with the result, how many of `found` there were at its begin)."""
     begun: dict[str, tuple[str, str, int]] = {}
     with log.open(encoding="ascii", errors="replace") as lines:
         for line in lines:
@@ -90,11 +107,11 @@ def _finished(log: Path, found: list[Event]) -> Iterator[tuple[str, str, int]]:
             rest = line[met.end() :].rstrip("\n")
             if resumed is not None:
                 name, first, began = begun.pop(thread)
-                yield name, first + rest, began
+                yield thread, name, first + rest, began
             elif rest.endswith(_UNFINISHED):
                 begun[thread] = (name, rest.removesuffix(_UNFINISHED), len(found))
             else:
-                yield name, rest, len(found)
+                yield thread, name, rest, len(found)
 
 
 def _event(name: str, arguments: str, dest: str, began: int) -> Event | None:
@@ -105,12 +122,17 @@ def _event(name: str, arguments: str, dest: str, began: int) -> Event | None:
     opened = _FD.findall(pieces[0])
     if any(deleted for _, deleted in opened):
         return None
-    strings = [_text(piece) for piece in pieces[1::2]] if name not in {"write", "pwrite64"} else []
-    directories = [_text(path) for piece in pieces[::2] for path, _ in _FD.findall(piece.partition(") =")[0])]
-    paths = _paths(name, directories, strings, dest)
+    paths = _paths(name, *_named(name, pieces), dest)
     if not paths or None in paths:
         return None
     return _KINDS[name](paths, pieces, int(result[1]), began) if name in _KINDS else None
+
+
+def _named(name: str, pieces: list[str]) -> tuple[list[str], list[str]]:
+    """The paths of the descriptors of a call, and the paths that it names."""
+    strings = [_text(piece) for piece in pieces[1::2]] if name not in {"write", "pwrite64"} else []
+    opened = [path for piece in pieces[::2] for path, _ in _FD.findall(piece.partition(") =")[0])]
+    return [_text(path) for path in opened], strings
 
 
 def _text(encoded: str) -> str:

@@ -13,7 +13,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.acceptance.calls import Call, changes, tracing, was_injected
+from tests.acceptance.calls import Call, was_injected
+from tests.acceptance.crash_trace import changes, recording
 from tests.acceptance.initial_states import Scene
 from tests.acceptance.inspected_mirror import Before, InspectedMirror, before, known_files
 from tests.acceptance.trees import digests_in, files_in
@@ -47,7 +48,7 @@ def calls_of(scene: Scene) -> list[Call]:
     with tempfile.TemporaryDirectory(prefix="stacpull-calls-") as temporary:
         dest, log = Path(temporary, "mirror"), Path(temporary, "log")
         scene.prepare(dest)
-        ran = scene.run(dest, under=tracing(log))
+        ran = scene.run(dest, under=recording(log))
         if ran.code != 0:
             raise RuntimeError(f"the undisturbed run failed: {ran.err}")
         return changes(log, dest)
