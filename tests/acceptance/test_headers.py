@@ -250,14 +250,6 @@ def test_failed_rows_of_a_complete_table_are_retried(tmp_path: Path, small_hub: 
     assert not [row for row in rows_of(out) if row["failure"]]
 
 
-@pytest.mark.usefixtures("aws")
-def test_missing_assets_are_not_failures_if_they_are_accepted(tmp_path, small_hub):
-    kept = {"max_items": 2, "exclude_assets": (), "assets": ("B01", "B10")}
-    report = read(small_hub, tmp_path / "t.csv", Options(missing="ok"), **kept)
-    assert (report.headers_failed, report.headers_missing, report.exit_code) == (2, 2, 0)
-    assert read(small_hub, tmp_path / "t.csv", **kept).exit_code == 1
-
-
 # Refused.
 
 

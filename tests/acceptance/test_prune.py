@@ -243,6 +243,7 @@ def drop(api: Labels, *names: str) -> None:
         ({"links": [{"rel": "next", "href": "ftp://127.0.0.1/"}]}, {}, "2 links or items of this run"),
         ({"links": [{"rel": "next", "href": "?limit=1000"}]}, {}, "SOURCE was not read completely"),
         ({}, {"max_items": 9}, "with --max-items or --sample, a run does not show"),
+        ({}, {"sample": 9}, "with --max-items or --sample, a run does not show"),
     ],
 )
 def test_nothing_is_pruned_after_a_walk_that_may_not_show_all_items(tmp_path, page, selection, reason):

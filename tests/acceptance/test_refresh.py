@@ -205,17 +205,6 @@ def test_items_not_proven_gone_are_kept(tmp_path, replica, path, status):
     assert len(assets_of(tmp_path)) == 80
 
 
-@pytest.mark.parametrize("narrower", [{"max_items": 5}, {"ids": ("item-0001",)}, {"sample": 3}])
-def test_a_narrower_selection_prunes_nothing(tmp_path, replica, narrower):
-    refreshed(replica, tmp_path)
-    del replica.items["item-0040"]
-    options = Options(prune="remove")
-    selection = Selection(**narrower)
-    reported = sync.mirror(replica.base_url, tmp_path, selection=selection, options=options)
-    assert (reported.items_gone, len(assets_of(tmp_path))) == (0, 80)
-    assert refreshed(replica, tmp_path, prune="remove").items_pruned == 1
-
-
 def test_s3_and_azure_answer_that_nothing_changed(mirrored):
     """Signed, redirected, with unquoted ETags: the conditions arrive, and no body comes."""
     before, sent = mirrored.files, mirrored.replica.bytes_sent

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from tests.acceptance.command import COMMAND, environment, run, wait_until
+from tests.events import warnings
 from tests.items import feature
 
 from stacpull import Options, Selection, SourceError, sync
@@ -63,12 +64,10 @@ def test_an_empty_search_result_is_not_a_failure(given: Given, tmp_path: Path, n
     given(text)
     source = name if name == "-" else str(tmp_path / name)
     (tmp_path / name.replace("-", "given")).write_text(text)
-    warnings: list[str] = []
-    report = sync.mirror(
-        source, str(tmp_path / "m"), on_event=lambda one: warnings.append(getattr(one, "text", ""))
-    )
+    events: list[object] = []
+    report = sync.mirror(source, str(tmp_path / "m"), on_event=events.append)
     assert (report.exit_code, report.items_seen, report.items_failed) == (0, 0, 0)
-    assert any(one.startswith("Nothing matched") for one in warnings)
+    assert any(one.startswith("Nothing matched") for one in warnings(events))
     given(text)
     assert sync.plan(source).items_seen == 0
 
@@ -129,9 +128,9 @@ def test_a_local_file_on_standard_input_is_named(given: Given, tmp_path: Path) -
 
 def test_a_line_that_is_not_an_item_is_reported_with_its_number(given: Given, tmp_path: Path) -> None:
     given(json.dumps(ITEM) + '\n{"id": broken\n{"type": "Feature"}\n')
-    warnings: list[str] = []
-    sync.mirror("-", str(tmp_path / "m"), on_event=lambda one: warnings.append(getattr(one, "text", "")))
-    warned = [text for text in warnings if "cannot be read" in text]
+    events: list[object] = []
+    sync.mirror("-", str(tmp_path / "m"), on_event=events.append)
+    warned = [text for text in warnings(events) if "cannot be read" in text]
     assert warned == ["2 entries of SOURCE cannot be read. The first: line 2 of the input: not valid JSON."]
 
 
@@ -219,20 +218,19 @@ def test_entries_that_are_not_items_are_failures_until_the_source_is_mended(
 def test_notices_if_there_is_nothing_to_fetch(tmp_path, assets, selection, message):
     source = tmp_path / "items.ndjson"
     source.write_text(json.dumps(ITEM | {"assets": assets}))
-    warnings: list[str] = []
-    how = {"selection": selection, "on_event": lambda one: warnings.append(getattr(one, "text", ""))}
+    events: list[object] = []
+    how = {"selection": selection, "on_event": events.append}
     sync.mirror(str(source), str(tmp_path / "m"), **how)
     assert sync.plan(str(source), **how).assets == 0
-    assert len([one for one in warnings if one.endswith(message)]) == 2
+    assert len([one for one in warnings(events) if one.endswith(message)]) == 2
 
 
 def test_plan_names_a_path_that_a_layout_gives_to_several_items(tmp_path: Path) -> None:
     source = tmp_path / "items.ndjson"
     source.write_text("\n".join(json.dumps(ITEM | {"id": i, "assets": {"a": {"href": "./a"}}}) for i in "ij"))
     (tmp_path / "a").touch()
-    warnings: list[str] = []
+    events: list[object] = []
     for layout in ("{key}.bin", "{item}/{key}.bin", "{filename}"):
-        options = Options(layout=layout)
-        sync.plan(source, options=options, on_event=lambda one: warnings.append(getattr(one, "text", "")))
+        sync.plan(source, options=Options(layout=layout), on_event=events.append)
     expected = "--layout gives several items the path a.bin: add {item} to it."
-    assert [text for text in warnings if text] == [expected]
+    assert warnings(events) == [expected]

@@ -16,7 +16,7 @@ from tests.acceptance.static_tree import asset_of, write_tree
 from tests.items import feature
 from tests.servers.nginx import Nginx, nginx
 
-from stacpull import Options, Selection, sync
+from stacpull import Options, sync
 from stacpull_replicas import S3Replica, run_in_thread
 
 pytestmark = [pytest.mark.behaviour, pytest.mark.usefixtures("threaded_store")]
@@ -250,27 +250,6 @@ def piped(lines: bytes, dest: Path, *options: str, kill_at: int = 0) -> int:
             assert wait_until(lambda: len(list(dest.rglob("data.bin"))) >= kill_at)
             process.signal(signal.SIGKILL)
         return process.ended().code
-
-
-def test_a_mirror_whose_names_have_percent_signs_can_be_mirrored(tmp_path: Path) -> None:
-    """`/` is `~2F` on the disk, and `%2F` is `~252F`."""
-    keys = {"/": "slash", "%2F": "escape", "a:b": "colon"}
-    for number, content in enumerate(keys.values()):
-        (tmp_path / f"{number}.txt").write_text(content)
-    item = feature("urn:a/b", {key: f"./{n}.txt" for n, key in enumerate(keys)}, collection="c/d")
-    (tmp_path / "items.ndjson").write_text(json.dumps(item))
-    assert sync.mirror(str(tmp_path / "items.ndjson"), tmp_path / "one 100%").state == "complete"
-    report = sync.mirror(
-        str(tmp_path / "one 100%"), tmp_path / "two", selection=Selection(all_collections=True)
-    )
-    assert (report.assets_done, report.assets_failed) == (3, 0)
-    for place in ("one 100%", "two"):
-        files = (tmp_path / place / "c~2Fd/urn~3Aa~2Fb").glob("*.txt")
-        assert {file.name: file.read_text() for file in files} == {
-            "~2F.txt": "slash",
-            "~252F.txt": "escape",
-            "a~3Ab.txt": "colon",
-        }
 
 
 def test_an_encoded_href_may_be_longer_than_a_name(tmp_path: Path) -> None:

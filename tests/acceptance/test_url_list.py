@@ -42,10 +42,8 @@ def item(host: str) -> dict[str, Any]:
     for number, name in enumerate(NAMES):
         path = PATHS[number % len(PATHS)]
         assets[name] = {"href": f"{host}{path}", "type": "image/tiff"}
-    content = ("/assets/sum" * 10).encode()
-    content = content[: max(10, len("/assets/sum"))]
-    multihash = "1220" + hashlib.sha256(content).hexdigest()
-    assets["sum"] = {"href": f"{host}/assets/sum", "file:checksum": multihash, "file:size": len(content)}
+    multihash = "1220" + hashlib.sha256(b"/assets/sum").hexdigest()
+    assets["sum"] = {"href": f"{host}/assets/sum", "file:checksum": multihash, "file:size": 11}
     return feature("item 'one'", assets=assets)
 
 

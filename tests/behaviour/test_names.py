@@ -26,10 +26,10 @@ MORE = [
 def mirror(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A mirror of more than 500 items, each with a hostile id and key, some in a collection of that name."""
     top = tmp_path_factory.mktemp("names")
-    (top / "data.bin").write_bytes(b"data")
     with (top / "items.ndjson").open("w") as file:
-        for name in sorted({*VALID, *MORE}):
-            item = feature(name, {name: "./data.bin"}, collection=name if name in MORE else "c")
+        for number, name in enumerate(sorted({*VALID, *MORE})):
+            (top / f"{number}.bin").write_text(name, newline="")
+            item = feature(name, {name: f"./{number}.bin"}, collection=name if name in MORE else "c")
             file.write(json.dumps(item) + "\n")
     report = sync.mirror(str(top / "items.ndjson"), str(top / "m"))
     assert (report.exit_code, report.assets_done) == (0, len({*VALID, *MORE}))
@@ -75,7 +75,7 @@ def test_a_published_mirror_has_every_file_under_its_href(mirror: Path) -> None:
                 href = urljoin(here, asset["href"])
                 assert (mirror / urlsplit(href).path.lstrip("/")).is_file(), href
                 with urlopen(as_uri(href)) as reply:  # noqa: S310 - loopback
-                    assert reply.read() == b"data"
+                    assert reply.read().decode() == document["id"]
                 found += 1
     assert found == len({*VALID, *MORE})
 
@@ -85,9 +85,16 @@ def test_pystac_resolves_every_href_to_the_file(mirror: Path) -> None:
     items = list(catalog.get_items(recursive=True))
     assert {item.id for item in items} == {*VALID, *MORE}
     assert {item.collection_id for item in items} == {*MORE, "c"}
-    paths = [asset.get_absolute_href() for item in items for asset in item.assets.values()]
+    paths = {item.id: str(asset.get_absolute_href()) for item in items for asset in item.assets.values()}
     assert len(paths) == len({*VALID, *MORE})
-    assert all(Path(str(path)).read_bytes() == b"data" for path in paths)
+    assert all(Path(path).read_bytes().decode() == name for name, path in paths.items())
+
+
+def test_a_mirror_of_the_mirror_has_the_same_files(mirror: Path, tmp_path: Path) -> None:
+    """`/` is `~2F` on the disk, and `%2F` is `~252F`."""
+    report = sync.mirror(mirror, tmp_path, selection=Selection(all_collections=True))
+    assert (report.assets_done, report.assets_failed) == (len({*VALID, *MORE}), 0)
+    test_pystac_resolves_every_href_to_the_file(tmp_path)
 
 
 @pytest.mark.parametrize("metadata", ["item", "ndjson"])

@@ -218,15 +218,6 @@ def test_a_source_that_refuses_the_credentials_ends_the_run_with_3(stage, kind, 
     assert scene.assets() == {}
 
 
-def test_a_login_page_is_never_stored_as_an_asset(stage: Stage) -> None:
-    scene = stage('[[fault]]\nkind = "object"\nwhat = "login-page"\n')
-    ran = scene.mirror()
-    assert (ran.code, ran.report["assets_failed"]) == (1, 2)
-    assert scene.assets() == {}
-    assert {f.kind for f in scene.failures()} == {"refused"}
-    assert all("web page" in f.message and "credentials" in f.message for f in scene.failures())
-
-
 def test_an_expired_href_that_gives_a_login_page_is_read_again(stage: Stage) -> None:
     scene = stage('[[fault]]\nkind = "object"\nper = "path"\nnth = 1\nwhat = "login-page"\n')
     ran = scene.mirror()
