@@ -12,16 +12,7 @@ import msgspec
 from msgspec.structs import replace
 
 from stacpull.http1.connection import MAX_BODY_IN_MEMORY
-from stacpull.models import (
-    AssetFile,
-    FailureKind,
-    Headers,
-    Job,
-    ResumePoint,
-    Then,
-    Validator,
-    VersionInDest,
-)
+from stacpull.models import AssetFile, FailureKind, Headers, Job, ResumePoint, Then, Validator, VersionInDest
 from stacpull.net.bodies import DECODABLE, chained, coding_of, decoded
 from stacpull.net.client import Client, Exchange
 from stacpull.net.fields import HeaderFields, content_length, content_range, range_headers, validator_of
