@@ -29,11 +29,11 @@ from stacpull.hosts import host_of
 from stacpull.http1.connection import MAX_BODY_IN_MEMORY
 from stacpull.models import AssetFile, Failure, FailureKind, Job, Validator
 from stacpull.net.transport import TransferError
-from stacpull.planning.layout import received_file
 from stacpull.redact import href_hash
 from stacpull.threads import for_each
 from stacpull.transfer.attempt import Downloader, FetchResult, FileFetcher
 from stacpull.transfer.checks import conditional_headers, host_failure, shows_change, size_failure
+from stacpull.transfer.received import received_file
 from stacpull_raster.clip_area import ClipArea
 from stacpull_raster.clipped_file import ClippedFile, TileRead, clip, parse_tiles, pieces
 from stacpull_raster.ranged import ChangedError, FileVersion, NotModifiedError, Sender

@@ -21,11 +21,11 @@ from stacpull.ledger.database import open_writer
 from stacpull.ledger.runs import RunSpec
 from stacpull.models import Asset, AssetFile, ItemId, Job, PlannedItem, SavedBatch, WalkBatch
 from stacpull.planning.item_plan import item_directory
-from stacpull.planning.layout import received_file
 from stacpull.redact import Secrets
 from stacpull.selection import Selection
 from stacpull.store.local_store import LocalStore
 from stacpull.store.staging import complete_part_name
+from stacpull.transfer.received import received_file
 
 NOW = 1_700_000_000.0
 SPEC = RunSpec("https://api.example/v1", Selection(), Options().fixed)

@@ -18,12 +18,12 @@ from stacpull.engine.open_mirror import OpenMirror
 from stacpull.engine.store_client import StoreClient
 from stacpull.events import Event
 from stacpull.models import AssetFile, Job
-from stacpull.planning.layout import received_file
 from stacpull.redact import Secrets
 from stacpull.selection import Selection
 from stacpull.sources.source import Source
 from stacpull.store.lock import mirror_lock
 from stacpull.threads import enter_in_thread
+from stacpull.transfer.received import received_file
 
 
 @asynccontextmanager

@@ -11,9 +11,9 @@ from tests.engine.pools import job
 from stacpull.engine import channel
 from stacpull.engine.channel import Channel, OutcomeSender
 from stacpull.engine.messages import Outcomes, decode_to_store
-from stacpull.planning.layout import received_file
 from stacpull.redact import Secrets
 from stacpull.store.local_store import LocalStore
+from stacpull.transfer.received import received_file
 
 
 async def test_slots_stay_taken_while_nothing_is_read_and_bodies_keep_their_order(tmp_path, monkeypatch):

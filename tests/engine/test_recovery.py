@@ -21,9 +21,9 @@ from stacpull.ledger import jobs, meta, queries, runs, transitions
 from stacpull.ledger.database import copy_ledger, ledger_path
 from stacpull.ledger.runs import run_totals
 from stacpull.models import Failure, FailureKind, OutcomeWithoutFile
-from stacpull.planning.layout import received_file
 from stacpull.store.local_store import LocalStore
 from stacpull.store.staging import RECORD, StagedParts
+from stacpull.transfer.received import received_file
 
 STEPS = 13
 """Of a course: three groups are synced, two reserved and recorded, three assets and a document placed."""

@@ -15,10 +15,10 @@ import pytest
 from stacpull.engine.fetchers import SharedDownloads
 from stacpull.models import AssetFile, Checksum, Failure, FailureKind, Job
 from stacpull.net.transport import TransferError
-from stacpull.planning.layout import received_file
 from stacpull.store.local_store import LocalStore
 from stacpull.store.staging import complete_part_name
 from stacpull.transfer.attempt import Downloader
+from stacpull.transfer.received import received_file
 
 BODY = b"body"
 SHA = hashlib.sha256(BODY).digest()

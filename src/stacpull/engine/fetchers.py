@@ -16,11 +16,12 @@ from stacpull.net.client import Client
 from stacpull.net.fields import content_length, validator_of
 from stacpull.net.status import OK, moment_of
 from stacpull.net.transport import Request, TransferError
-from stacpull.planning.layout import final_name, received_file
+from stacpull.planning.layout import final_name
 from stacpull.store.protocol import Store, exists_failure
 from stacpull.store.staging import PARTS
 from stacpull.transfer.attempt import ACCEPT_OK, Downloader, FetchResult, FileFetcher
 from stacpull.transfer.checks import stated_checksums
+from stacpull.transfer.received import received_file
 from stacpull.urls import filename_of
 
 _REMEMBERED = 512  # hrefs

@@ -28,12 +28,12 @@ from stacpull.ledger.database import Connection, is_disk_error, transaction, tru
 from stacpull.ledger.runs import Run
 from stacpull.models import ADOPTABLE, AssetFile, Failure, FailureKind, Json, OutcomeWithoutFile, Placement
 from stacpull.planning.hrefs import item_id_in
-from stacpull.planning.layout import received_file
 from stacpull.redact import Secrets
 from stacpull.store.inspection import FileState, StoredFiles
 from stacpull.store.protocol import Store, exists_failure
 from stacpull.store.staging import TEMPORARY_ENDINGS, CompletePartName, parse_complete_part
 from stacpull.system import boot_id
+from stacpull.transfer.received import received_file
 
 GROUP_SIZE = 512  # waiting files with which a group is started; it takes all waiting files
 GROUP_SECONDS = 0.25  # after which a smaller group is started

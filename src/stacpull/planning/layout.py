@@ -15,7 +15,7 @@ import msgspec
 from stacpull.caches import cached_if_short
 from stacpull.errors import UsageError, did_you_mean
 from stacpull.json_values import object_or_empty
-from stacpull.models import AssetFile, ItemId, Job, Json, path_in_dest
+from stacpull.models import ItemId, Json, path_in_dest
 from stacpull.planning.names import fold, json_name, safe_segment, with_salted_hash
 
 FIELDS: Final = ("collection", "item", "key", "ext", "filename", "parent", "year", "month", "day")
@@ -218,36 +218,3 @@ def _parse_field(template: str, part: str) -> Field:
 
 def _error(template: str, what: str) -> UsageError:
     return UsageError(f"--layout {template!r}: {what}.")
-
-
-def received_file(
-    job: Job,
-    size: int,
-    filename: str,
-    etag_or_date: str | None,
-    part: str = "",
-    *,
-    body: bytes | memoryview | None = None,
-    digest: bytes | None = None,
-    unproven: bool = False,
-) -> AssetFile:
-    """Return the received asset of a job: its `body`, or a `part` (empty until the part is complete)."""
-    if job.href_changed:  # otherwise, the next run would send this ETag to the planned URL
-        etag_or_date = None
-    name = final_name(job.name, job.name_template, filename, job.directory)
-    view = None if body is None else memoryview(body)
-    return AssetFile(
-        job.rowid,
-        job.item_rowid,
-        job.generation,
-        job.directory,
-        name,
-        size,
-        digest=digest,
-        etag_or_date=etag_or_date,
-        unproven=unproven,
-        part=part,
-        body=view,
-        checksum_changed=job.checksum_changed,
-        filename=filename,
-    )

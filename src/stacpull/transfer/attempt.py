@@ -18,13 +18,13 @@ from stacpull.net.client import Client, Exchange
 from stacpull.net.fields import HeaderFields, content_length, content_range, range_headers, validator_of
 from stacpull.net.status import NOT_MODIFIED, OK, PARTIAL, RANGES, UNSATISFIABLE
 from stacpull.net.transport import Chunk, Request, TransferError, is_framed
-from stacpull.planning.layout import received_file
 from stacpull.redact import href_hash
 from stacpull.store.inspection import FileState
 from stacpull.store.partial_downloads import PartialDownload, PartialDownloads
 from stacpull.transfer import checks
 from stacpull.transfer.checks import ReceivedBody, StatedChecksums
 from stacpull.transfer.ranges import CHUNK, CONDITIONAL_RANGES, SPLIT_ABOVE, BodyReceiver
+from stacpull.transfer.received import received_file
 from stacpull.urls import filename_of
 
 ACCEPT_OK = frozenset({OK})
