@@ -73,15 +73,19 @@ class KnownAsset(NamedTuple):
     directory: str  # the directory of its file
     size: int | None = None
     clip: ClippedPart | None = None
-    digest_in_dest: bytes | None = None  # of the version in place, or empty: unknown
+    digest_in_dest: bytes | None = None  # of the version in DEST; empty: unknown; None: DEST has none
     is_requeued: int = 0  # 1: it failed for a reason that may have passed, or only SOURCE states its href
 
     @property
     def path(self) -> str | None:
         return None if self.row.name is None else path_in_dest(self.directory, self.row.name)
 
+    @property
+    def has_version(self) -> bool:
+        return self.digest_in_dest is not None
+
     def is_lost(self, has_file: HasFile) -> bool:
-        return self.digest_in_dest is not None and not has_file(self.path or "")
+        return self.has_version and not has_file(self.path or "")
 
     def is_same_as(self, asset: Asset, *, is_unchanged: bool) -> bool | None:
         """Return True if SOURCE states the version in DEST, False if another one, None if that is unknown.
@@ -208,10 +212,10 @@ def _request(known: KnownAsset, asset: Asset, run: Run, *, is_same: bool | None,
         generation = 0
         digest_in_dest = None
     planned_hash = href_hash(asset.href)
-    has_version = is_done or old.state == AssetState.PENDING
+    has_validator = is_done or old.state == AssetState.PENDING
     etag_or_date = None
     version = None
-    if has_version and is_same is not False and not is_lost and old.href_hash == planned_hash:
+    if has_validator and is_same is not False and not is_lost and old.href_hash == planned_hash:
         etag_or_date = old.etag_or_date
     if etag_or_date is not None and known.size is not None:
         is_unverified = asset.checksum is not None and not is_same

@@ -396,7 +396,7 @@ class _BatchChanges:
             is_fetched = row.state == AssetState.PENDING and row.run == change.row.run
             if row.state < AssetState.FAILED and (is_left_out or not is_fetched):
                 continue
-            if known.digest_in_dest is None or known.is_lost(self._has_file):
+            if not known.has_version or known.is_lost(self._has_file):
                 transitions.delete_asset(self._db, row.id)
                 del change.known[row.key]
             elif not is_left_out:
