@@ -6,7 +6,6 @@ Redirects are followed hop by hop, each through the gate of its host. Another ho
 describe the object (Range, If-Match), never credentials or a body. Nothing is retried: `net.retry` decides.
 """
 
-import math
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from functools import partial
@@ -25,7 +24,7 @@ from stacpull.hosts import default_port, evict_idle, host_of, origin_of, origin_
 from stacpull.models import Failure, FailureKind, Headers
 from stacpull.net.bodies import coding_to_undo, decoded, first_bytes, read_whole
 from stacpull.net.gate import Gate, GateSettings, RateLimiter
-from stacpull.net.status import NO_ANSWER, PREFIX_BYTES, REDIRECTS, REFUSALS, classify
+from stacpull.net.status import PREFIX_BYTES, REDIRECTS, REFUSALS, classify
 from stacpull.net.transport import Chunk, Receive, Request, Response, TransferError, Transport
 from stacpull.redact import Secret, Secrets, credentials_in, public_url, unsigned_url
 from stacpull.threads import shielded_to_thread
@@ -268,13 +267,10 @@ class Exchange:
             response = await permit.receive()
         except TransferError as error:
             failure = error.failure.masked(self._client.secrets)
-            if failure.kind in {FailureKind.NETWORK, FailureKind.STALLED} and failure.retryable:
-                failure = gate.record_silence(permit.sent_at, failure)
-            elif failure.kind is FailureKind.THROTTLED:
-                failure = gate.record_throttling(failure, self._request.purpose)
-            elif failure.kind is FailureKind.ADDRESS and self._request.redirected_from:
+            if failure.kind is FailureKind.ADDRESS and self._request.redirected_from:
                 redirected_by = host_of(self._request.redirected_from[-1])
                 failure = replace(failure, message=f"Redirected by {redirected_by}: {failure.message}")
+            failure = gate.record_failure(permit.sent_at, failure, self._request.purpose)
             gate.release()
             self._log(permit, error.failure.status, error)
             raise TransferError(failure) from error.__cause__
@@ -297,18 +293,10 @@ class Exchange:
         # the server may quote the URL
         signed = removed_parameters(self._sent_url, public_url(self._sent_url))
         url_secrets = Secrets(Secret(parameter.value) for parameter in signed)
-        body = url_secrets.masked_bytes(await first_bytes(self))
+        body = url_secrets.masked_bytes(await first_bytes(self))[:PREFIX_BYTES]
         now = self._client.clock.time()
-        prefix = body[:PREFIX_BYTES]
-        failure = classify(self.status, self.headers, prefix, host, now=now, secrets=secrets)
-        if failure.kind is FailureKind.THROTTLED:
-            failure = permit.gate.record_throttling(failure, self._request.purpose)
-        elif failure.kind is not FailureKind.SERVER:
-            # it has answered, but the time of an error says nothing about its load
-            permit.gate.record_response(-math.inf)
-        elif self.status in NO_ANSWER:
-            failure = permit.gate.record_silence(permit.sent_at, failure)
-        return failure.masked(secrets)
+        failure = classify(self.status, self.headers, body, host, now=now, secrets=secrets).masked(secrets)
+        return permit.gate.record_failure(permit.sent_at, failure, self._request.purpose)
 
     def _log(self, permit: PermittedRequest, status: int | None, error: BaseException | None) -> None:
         log = self._client.log

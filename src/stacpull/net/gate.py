@@ -18,6 +18,7 @@ from stacpull.errors import CredentialsError, quantity
 from stacpull.events import HostProgress, Notice
 from stacpull.models import Failure, FailureKind
 from stacpull.net.retry import MAX_WAIT, wait_message
+from stacpull.net.status import NO_ANSWER
 from stacpull.net.transport import Purpose, TransferError
 
 MAX_REFUSALS = 50  # in a row: the host counts as down
@@ -302,6 +303,21 @@ class Gate:
         self._refused_until = self.now() + _MAX_PAUSE
         return self._mark_down(replace(failure, message=text))
 
+    def record_failure(self, sent_at: float, failure: Failure, purpose: Purpose) -> Failure:
+        """Return the failure of a request: DOWN or THROTTLED if the host is the cause."""
+        match failure.kind:
+            case FailureKind.THROTTLED:
+                return self.record_throttling(failure, purpose)
+            case FailureKind.NETWORK | FailureKind.STALLED if failure.retryable:
+                return self.record_silence(sent_at, failure)
+            case FailureKind.SERVER:
+                return self.record_silence(sent_at, failure) if failure.status in NO_ANSWER else failure
+        if (
+            failure.status is not None
+        ):  # it has answered, but the time of an error says nothing about its load
+            self.record_response(-math.inf)
+        return failure
+
     def record_throttling(self, failure: Failure, purpose: Purpose) -> Failure:
         """Close the gate. Return the failure, or DOWN for an asset if the host asks to wait for too long."""
         retry_after = failure.retry_after
@@ -324,7 +340,6 @@ class Gate:
         return failure
 
     def record_silence(self, sent_at: float, failure: Failure) -> Failure:
-        """Return the failure of a request without a response: DOWN or THROTTLED if the host is the cause."""
         now = self.now()
         if not self._unanswered:
             self._silent_since = now
