@@ -9,6 +9,7 @@ waiting for the server is limited, not the time that the reader of a response ta
 """
 
 import asyncio
+import ssl
 from collections.abc import AsyncGenerator, Mapping
 from functools import partial
 from typing import Any, Protocol, cast
@@ -17,7 +18,7 @@ from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
 from stacpull.models import Failure, Headers
 from stacpull.net.bodies import MinimumRate
-from stacpull.net.connection_errors import ResponseFault, closed_failure
+from stacpull.net.connection_errors import ResponseFault, connection_failure
 from stacpull.net.fields import HEADER_LIMIT, HeaderFields, add_field
 from stacpull.net.status import NOT_MODIFIED, OK, REDIRECTS
 from stacpull.net.transport import KEEP_ALIVE, Chunk, HttpSettings, Response, TransferError
@@ -122,7 +123,7 @@ class ResponseParser:
     def end(self, error: Exception | None) -> None:
         self._parser = None  # its callbacks are our methods: the cycle would keep up to 1 MiB alive
         if self.phase is _AWAITING:
-            self.fail(closed_failure(self.name, error))
+            self.fail(connection_failure(error if isinstance(error, ssl.SSLError) else None, self.name))
         elif self.phase is _RECEIVING:
             if self._is_framed or error is not None:
                 self._bad(ResponseFault.TRUNCATED)

@@ -17,7 +17,7 @@ import msgspec
 
 from stacpull.hosts import default_port, evict_idle, origin_of
 from stacpull.http1.connection import Http1Connection, streamed
-from stacpull.net.connection_errors import closed_failure, connection_failure
+from stacpull.net.connection_errors import connection_failure
 from stacpull.net.transport import USER_AGENT, HttpSettings, Receive, Request, Response, TransferError
 from stacpull.proxies import proxy_of
 from stacpull.urls import parts_of, wire_url
@@ -229,7 +229,7 @@ class _TaskHandler(asyncio.Future[bool]):
             self.set_result(False)
 
     def on_close(self) -> None:
-        self.on_error(TransferError(closed_failure(self._name, None)))
+        self.on_error(TransferError(connection_failure(None, self._name)))
 
     def on_error(self, error: Exception, /) -> None:
         if not self.done():

@@ -24,7 +24,7 @@ from stacpull.hosts import host_of, literal_address, origin_of
 from stacpull.models import Failure, FailureKind, Headers
 from stacpull.net.addresses import AddressPolicy, AddressRefusedError
 from stacpull.net.bodies import MinimumRate
-from stacpull.net.connection_errors import ResponseFault, closed_failure, connection_failure
+from stacpull.net.connection_errors import ResponseFault, connection_failure
 from stacpull.net.fields import HEADER_LIMIT, HeaderFields, add_field
 from stacpull.net.transport import KEEP_ALIVE, USER_AGENT, HttpSettings, Request, Response, TransferError
 from stacpull.proxies import Proxy, proxy_of
@@ -201,7 +201,7 @@ def _failure_of(error: BaseException, host: str, proxy: Proxy | None = None) -> 
             message = f"The URL with host {host or '(none)'} is not a valid http URL."
             return Failure(FailureKind.SCHEME, message, host=host)
         case _:
-            return closed_failure(host, None)
+            return connection_failure(None, host)
 
 
 def _refused_by_proxy(proxy: Proxy, host: str, status: int) -> Failure:

@@ -26,6 +26,9 @@ class ResponseFault(enum.Enum):
 
 
 def connection_failure(error: BaseException | None, host: str) -> Failure:
+    """Return the failure for an error, or for an open connection that the host has closed (None)."""
+    if error is None:
+        return Failure(FailureKind.NETWORK, f"{host} closed the connection.", host=host)
     if isinstance(error, AddressRefusedError):
         message = f"No connection to {host}: its address {error.address} is {error.reason}."
         if never_allowed_reason(error.address) is None:
@@ -51,9 +54,3 @@ def connection_failure(error: BaseException | None, host: str) -> Failure:
     if number in errno.errorcode:
         reason = os.strerror(number)
     return Failure(FailureKind.NETWORK, f"No connection to {host}: {reason}.", host=host)
-
-
-def closed_failure(host: str, error: Exception | None) -> Failure:
-    if isinstance(error, ssl.SSLError):
-        return connection_failure(error, host)
-    return Failure(FailureKind.NETWORK, f"{host} closed the connection.", host=host)
