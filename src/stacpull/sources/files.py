@@ -331,8 +331,7 @@ class FileRanges:
             if cause is None and (end is None or wanted == end):
                 return
             breaks += 1
-            is_final = cause is not None and not cause.failure.retryable
-            if is_final or breaks > _BREAKS:
+            if breaks > _BREAKS or (cause is not None and not cause.failure.retryable):
                 where = f" at byte {wanted:,}" if wanted > 0 else ""
                 why = cause or "its server sends less than it states."
                 raise SourceError(f"{self._url} could not be read{where}: {why}") from cause
