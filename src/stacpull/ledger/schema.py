@@ -4,7 +4,7 @@ Rows of done assets stay small: there may be eight million. What only a transfer
 """
 
 import re
-from sqlite3 import Connection
+from sqlite3 import Connection, DatabaseError
 from typing import Final
 
 import msgspec
@@ -262,7 +262,11 @@ def check_version(db: Connection, schema: Schema = LEDGER) -> int:
     is_code = (
         "type IN ('trigger', 'view') OR sql LIKE 'CREATE VIRTUAL%' OR sql LIKE 'CREATE TABLE%GENERATED%'"
     )
-    for kind, name, sql in db.execute(f"SELECT type, name, sql FROM main.sqlite_master WHERE {is_code}"):
+    try:
+        rows = db.execute(f"SELECT type, name, sql FROM main.sqlite_master WHERE {is_code}").fetchall()
+    except UnicodeDecodeError as error:  # SQLite quotes the damaged schema
+        raise DatabaseError("Could not decode the schema") from error
+    for kind, name, sql in rows:
         if sql not in known:
             raise DestinationError(
                 f"{schema.name} contains a {kind} that stacpull did not make ({str(name)[:40]!r}), so it is "

@@ -312,10 +312,8 @@ class Gate:
                 return self.record_silence(sent_at, failure)
             case FailureKind.SERVER:
                 return self.record_silence(sent_at, failure) if failure.status in NO_ANSWER else failure
-        if (
-            failure.status is not None
-        ):  # it has answered, but the time of an error says nothing about its load
-            self.record_response(-math.inf)
+        if failure.status is not None:
+            self.record_response(-math.inf)  # the time of an error says nothing about the load of its host
         return failure
 
     def record_throttling(self, failure: Failure, purpose: Purpose) -> Failure:
