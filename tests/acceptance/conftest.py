@@ -13,6 +13,11 @@ from stacpull_replicas import MlhubReplica, run_in_thread
 __all__ = ["every_replica", "watching"]
 
 
+@pytest.fixture(autouse=True)
+def store_on_thread(threaded_store: None) -> None:
+    """Runs within the test's process start no process for their store; with `forked_store` they do."""
+
+
 @pytest.fixture
 def small_hub() -> Iterator[MlhubReplica]:
     """Twelve patches for one test alone: faults, counters and changes are its own."""

@@ -25,8 +25,6 @@ from stacpull.store.staging import StagedParts
 from stacpull.sync import failures, mirror, resume, retry
 from stacpull_replicas import Status
 
-pytestmark = pytest.mark.usefixtures("threaded_store")
-
 
 @pytest.fixture
 def downloaded(

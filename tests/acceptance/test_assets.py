@@ -24,8 +24,6 @@ from stacpull.net.transport import Request
 from stacpull.reports import FailureRecord, MirrorReport, PlanReport
 from stacpull_replicas import MemoryStore, S3Access, S3Replica, run_in_thread
 
-pytestmark = pytest.mark.usefixtures("threaded_store")
-
 ITEM = "URN:odd:item"
 KEYS = {"AWS_ACCESS_KEY_ID": "AKIDTEST", "AWS_SECRET_ACCESS_KEY": "a-secret-of-the-tests"}
 OBJECTS = {

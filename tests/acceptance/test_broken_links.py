@@ -7,8 +7,6 @@ from tests.acceptance.static_tree import asset_of, write_tree
 
 from stacpull import failures, status, sync
 
-pytestmark = pytest.mark.usefixtures("threaded_store")
-
 
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:

@@ -18,8 +18,6 @@ from stacpull import Damage, Options, sync
 from stacpull.events import RunStarted
 from stacpull.net.transport import Request
 
-pytestmark = pytest.mark.usefixtures("threaded_store")
-
 BODIES = {"/empty": b"", "/small": b"a band of a patch", "/long": random.Random(1).randbytes(3_000_000)}
 DIGESTS = {
     "sha256": lambda body: hashlib.sha256(body).digest(),

@@ -23,10 +23,7 @@ from stacpull.errors import DestinationError
 from stacpull.store.partial_downloads import PartialDownload
 from stacpull_replicas import MemoryStore, S3Access, S3Replica, run_in_thread
 
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:Use `@` matmul:PendingDeprecationWarning"),
-    pytest.mark.usefixtures("threaded_store"),
-]
+pytestmark = pytest.mark.filterwarnings("ignore:Use `@` matmul:PendingDeprecationWarning")
 UTM = CRS.from_epsg(32632)
 AREA = degrees(UTM, (603_000, 5_093_500, 607_000, 5_097_500))
 BESIDE = degrees(UTM, (604_280, 5_093_500, 608_280, 5_097_500))

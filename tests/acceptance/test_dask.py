@@ -52,6 +52,8 @@ from stacpull_dask import coordinator, worker_messages
 from stacpull_dask.cluster import DaskCluster
 from stacpull_replicas import MlhubReplica, RequestInfo, Stall, Status, run_in_thread
 
+pytestmark = pytest.mark.usefixtures("forked_store")
+
 ITEMS = 20
 FILES = ITEMS * 13
 SLOW_MS = 40

@@ -13,7 +13,7 @@ from tests.net.memory import Answer
 from stacpull import Notice, Options, sync
 from stacpull_replicas import EvolvingReplica, Status, run_in_thread
 
-pytestmark = [pytest.mark.behaviour, pytest.mark.usefixtures("threaded_store")]
+pytestmark = pytest.mark.behaviour
 
 ITEMS = ["1", "2", "3"]
 CHANGES: dict[str, tuple[Callable[[Path], None], int, int]] = {

@@ -12,8 +12,6 @@ import stacpull
 from stacpull import sync
 from stacpull.cli.main import execute
 
-pytestmark = pytest.mark.usefixtures("threaded_store")
-
 RELATED = {"related": ["rel-0", "rel-1"], "SOURCE": ["src-0"], "Derived_from": ["rel-0"]}
 
 

@@ -13,8 +13,6 @@ from tests.net.memory import Answer
 from stacpull import MirrorReport, Notice, Options, Selection, SourceError, mirror, resume, sync
 from stacpull.net.transport import Request
 
-pytestmark = pytest.mark.usefixtures("threaded_store")
-
 IDS = [str(number) for number in range(1, 11)]
 HASTY = Options(retries=0)
 COLLECTION = "/collections/a"

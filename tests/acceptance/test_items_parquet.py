@@ -19,8 +19,6 @@ import stacpull
 from stacpull import Options, sync
 from stacpull_replicas import EvolvingReplica, run_in_thread
 
-pytestmark = pytest.mark.usefixtures("threaded_store")
-
 KEPT = Options(items_parquet=True)
 Source = Callable[[list[dict[str, Any]]], Path]
 

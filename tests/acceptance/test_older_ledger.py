@@ -16,8 +16,6 @@ from stacpull import DestinationError, MirrorReport, Options, sync
 from stacpull.ledger.database import ledger_path
 from stacpull.net.transport import Request
 
-pytestmark = pytest.mark.usefixtures("threaded_store")
-
 ITEMS = [str(number) for number in range(8)]
 COLLECTION = "collection"
 """The last document that a run requests, when all assets are there and only catalogs are missing."""

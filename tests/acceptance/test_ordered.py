@@ -7,8 +7,6 @@ from tests.acceptance.command import environment, run
 import stacpull
 from stacpull import sync
 
-pytestmark = pytest.mark.usefixtures("threaded_store")
-
 ARCHIVED = b"<Error><Code>InvalidObjectState</Code><Message>The operation is not valid.</Message></Error>"
 
 

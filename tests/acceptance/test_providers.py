@@ -24,8 +24,6 @@ from stacpull.sync import mirror, resume
 from stacpull_logins.profiles import profile_options
 from stacpull_replicas import MemoryStore, S3Access, S3Replica, run_in_thread
 
-pytestmark = pytest.mark.usefixtures("threaded_store")
-
 
 @dataclass
 class World:

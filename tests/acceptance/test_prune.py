@@ -22,8 +22,6 @@ from stacpull.events import Event, ItemGone, RunStarted
 from stacpull.ledger import pruning
 from stacpull_replicas import EvolvingReplica, Status, run_in_thread
 
-pytestmark = pytest.mark.usefixtures("threaded_store")
-
 PRUNE = Options(prune="remove", retries=0)
 
 

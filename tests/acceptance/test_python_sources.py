@@ -19,7 +19,7 @@ from tests.serving import serving_files
 import stacpull
 from stacpull import Options, S3Options, Secret, Selection, UsageError, sync
 
-pytestmark = [pytest.mark.behaviour, pytest.mark.usefixtures("threaded_store")]
+pytestmark = pytest.mark.behaviour
 
 
 @pytest.fixture

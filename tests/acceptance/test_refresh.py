@@ -23,7 +23,7 @@ from stacpull.events import ItemGone
 from stacpull_replicas import EvolvingReplica, Status, run_in_thread
 from stacpull_replicas.object_store import Blob
 
-pytestmark = [pytest.mark.behaviour, pytest.mark.usefixtures("threaded_store")]
+pytestmark = pytest.mark.behaviour
 
 FILES = ("file", "unchanged", "gone")
 

@@ -17,8 +17,6 @@ from tests.net.wire_server import ReceivedRequest, Scripted
 from stacpull import MirrorReport, Options, S3Options, Selection
 from stacpull.sync import failures, mirror, status, verify
 
-pytestmark = pytest.mark.usefixtures("threaded_store")
-
 BUCKET = "bkt"
 T = 1_600_000_000.0
 

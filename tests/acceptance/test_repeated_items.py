@@ -16,7 +16,7 @@ import stacpull
 from stacpull import Selection
 from stacpull.sync import headers, mirror, plan
 
-pytestmark = [pytest.mark.behaviour, pytest.mark.usefixtures("threaded_store")]
+pytestmark = pytest.mark.behaviour
 
 
 class Updated(SmallApi):

@@ -14,8 +14,6 @@ from stacpull import status
 from stacpull.errors import StacpullError
 from stacpull.filters.item_filters import rank_of
 
-pytestmark = pytest.mark.usefixtures("threaded_store")
-
 TORCHGEO = ROOT / "configs" / "torchgeo.toml"
 
 

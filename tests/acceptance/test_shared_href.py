@@ -10,7 +10,7 @@ from tests.net.memory import Answer
 
 from stacpull import Options, sync
 
-pytestmark = [pytest.mark.behaviour, pytest.mark.usefixtures("threaded_store")]
+pytestmark = pytest.mark.behaviour
 
 ITEMS = [str(number) for number in range(12)]
 

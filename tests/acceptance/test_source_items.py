@@ -13,8 +13,6 @@ from tests.net.memory import Answer
 from stacpull import Selection, sync
 from stacpull.engine import walk
 
-pytestmark = pytest.mark.usefixtures("threaded_store")
-
 LABELS = [str(number) for number in range(10)]
 
 

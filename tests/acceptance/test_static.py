@@ -19,7 +19,7 @@ from tests.servers.nginx import Nginx, nginx
 from stacpull import Options, sync
 from stacpull_replicas import S3Replica, run_in_thread
 
-pytestmark = [pytest.mark.behaviour, pytest.mark.usefixtures("threaded_store")]
+pytestmark = pytest.mark.behaviour
 
 COLLECTIONS = 10
 ITEMS = int(os.environ.get("STATIC_ITEMS", "300"))

@@ -23,8 +23,6 @@ from stacpull.ledger.runs import counters
 from stacpull.net.transport import Request
 from stacpull_replicas import MlhubReplica, run_in_thread
 
-pytestmark = pytest.mark.usefixtures("threaded_store")
-
 ALL = Selection(all_collections=True)
 
 

@@ -69,7 +69,6 @@ def test_requests_to_each_host_are_limited(tmp_path: Path) -> None:
     once_in_three(is_quick, 40.0)
 
 
-@pytest.mark.usefixtures("threaded_store")
 def test_a_run_stops_after_its_time_and_can_be_resumed(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("stacpull.engine.run_control.GRACE", 0.1)
     goes_on = threading.Event()
