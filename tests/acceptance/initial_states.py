@@ -21,15 +21,6 @@ from tests.ran import Ran
 from stacpull_replicas.object_store import DATASET_BUCKET, DATASET_PREFIX
 
 
-def _again(scene: Scene, dest: Path) -> Iterator[str]:
-    yield from _unless_fine(scene.run(dest))
-
-
-def _unless_fine(ran: Ran) -> Iterator[str]:
-    if ran.code != 0:
-        yield f"it was not resumed: {ran.code}, {ran.out[-300:]} {ran.err[-600:]}"
-
-
 @dataclass(frozen=True)
 class Beginning:
     prepare: Callable[[Scene, Path], None]
@@ -45,8 +36,6 @@ class Beginning:
     """True if the files need no sync, since they lay there before."""
     change_source: Callable[[SmallMirror], SmallMirror] = lambda mirror: mirror
     """What happens upstream when the whole mirror is made."""
-    resume: Callable[[Scene, Path], Iterator[str]] = _again
-    """Completes it, and returns what is wrong with the result."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +54,11 @@ class Scene:
         return run(dest, *self.beginning.options, under=under)
 
     def resume(self, dest: Path) -> Iterator[str]:
-        yield from self.beginning.resume(self, dest)
+        """Complete it, and yield what is wrong with the result."""
+        for run in (self.run, self.mirror.verify) if self.beginning.verifies else (self.run,):
+            ran = run(dest)
+            if ran.code != 0:
+                yield f"it was not resumed: {ran.code}, {ran.out[-300:]} {ran.err[-600:]}"
         if wrong := self.mirror.damage(dest):
             yield f"after resuming: {wrong}"
 
@@ -135,14 +128,6 @@ def _other_contents(mirror: SmallMirror) -> SmallMirror:
     return replace(mirror, expected=expected)
 
 
-# --- how it is resumed --------------------------------------------------------------------------------------
-
-
-def _repaired(scene: Scene, dest: Path) -> Iterator[str]:
-    yield from _again(scene, dest)
-    yield from _unless_fine(scene.mirror.verify(dest))
-
-
 INITIAL_STATES = {
     "nothing": Beginning(lambda _found, _dest: None),
     "begun": Beginning(_killed_at("renameat", 1)),
@@ -151,7 +136,7 @@ INITIAL_STATES = {
     "refresh": Beginning(
         _the_whole, ("--revalidate",), of_whole=True, keeps=True, change_source=_other_contents
     ),
-    "repair": Beginning(_damaged, ("--repair",), verifies=True, of_whole=True, keeps=True, resume=_repaired),
+    "repair": Beginning(_damaged, ("--repair",), verifies=True, of_whole=True, keeps=True),
 }
 """No DEST; a mirror killed before anything was planned; one killed in its renames; all the files, which are
 to be adopted; a whole mirror of which three files have changed upstream; a damaged one."""

@@ -14,14 +14,6 @@ def tree(tmp_path: Path) -> Path:
     return tmp_path / "tree"
 
 
-def away(path: Path) -> Path:
-    return path.rename(path.with_suffix(".away"))
-
-
-def back(path: Path) -> None:
-    path.rename(path.with_suffix(".json"))
-
-
 def there(dest: Path) -> set[str]:
     return {path.parent.name for path in dest.glob("col*/*/data.bin")}
 
@@ -39,13 +31,15 @@ EVERY = {f"col{c}-{n}" for c in range(2) for n in range(6)}
     ids=["an item", "two items", "a collection"],
 )
 def test_the_next_mirror_reads_broken_links_again(tree, tmp_path, lost, without):
-    gone, dest = [away(tree / name) for name in lost], tmp_path / "m"
+    gone, dest = [tree / name for name in lost], tmp_path / "m"
+    for path in gone:
+        path.rename(path.with_suffix(".away"))
     for command in (sync.mirror, sync.mirror, lambda _source, dest: sync.retry(dest)):
         report = command(str(tree / "catalog.json"), dest)
         assert (report.exit_code, report.items_failed, there(dest)) == (1, len(lost), EVERY - without)
         assert {Path(one.href or "").name for one in failures(dest)} == {Path(name).name for name in lost}
     for path in gone:
-        back(path)
+        path.with_suffix(".away").rename(path)
     again = sync.mirror(str(tree / "catalog.json"), dest)
     assert (again.exit_code, again.items_failed, again.items_new) == (0, 0, len(without))
     assert there(dest) == EVERY

@@ -47,20 +47,15 @@ def mirrored(hub: MlhubReplica, dest: Path, *options: str) -> int:
     return execute(["mirror", hub.base_url, str(dest), *what, *options])
 
 
-def to_a_file(path: Path, outside: Path) -> None:
-    path.symlink_to(outside / "victim")
+TARGETS = {"to a file": "victim", "to a directory": "", "to nothing": "not there yet"}
+"""Where links lead, from `outside`."""
 
 
-def to_a_directory(path: Path, outside: Path) -> None:
-    path.symlink_to(outside)
-
-
-def to_nothing(path: Path, outside: Path) -> None:
-    path.symlink_to(outside / "not there yet")
-
-
-def pipe(path: Path, _outside: Path) -> None:
-    os.mkfifo(path)
+def plant(path: Path, what: str, outside: Path) -> None:
+    if what == "a pipe":
+        os.mkfifo(path)
+    else:
+        path.symlink_to(outside / TARGETS[what])
 
 
 PLACES = [
@@ -111,21 +106,23 @@ def assert_documented(code: int, message: str) -> None:
 
 
 @pytest.mark.parametrize("where", PLACES)
-@pytest.mark.parametrize("seed", [to_a_directory, to_nothing, pipe])
-def test_a_new_mirror_avoids_the_obstacle_or_refuses(hub, tmp_path, outside, capfd, seed, where):
+@pytest.mark.parametrize("what", ["to a directory", "to nothing", "a pipe"])
+def test_a_new_mirror_avoids_the_obstacle_or_refuses(hub, tmp_path, outside, capfd, what, where):
     dest = tmp_path / "mirror"
     path = place(hub, dest, where)
     path.parent.mkdir(parents=True)
-    seed(path, outside)
+    plant(path, what, outside)
     code = mirrored(hub, dest)
     assert_documented(code, capfd.readouterr().err)
     assert_untouched(outside, tmp_path)
 
 
 @pytest.mark.usefixtures("forked_store")
-@pytest.mark.parametrize(("where", "seed"), [*product(PLACES, [to_a_file]), *product(PLACES[1::2], [pipe])])
+@pytest.mark.parametrize(
+    ("where", "what"), [*product(PLACES, ["to a file"]), *product(PLACES[1::2], ["a pipe"])]
+)
 def test_a_tampered_mirror_avoids_the_obstacle_or_refuses(
-    hub, finished, tmp_path, outside, capfd, seed, where
+    hub, finished, tmp_path, outside, capfd, what, where
 ):
     dest = tmp_path / "mirror"
     shutil.copytree(finished, dest, symlinks=True)
@@ -133,7 +130,7 @@ def test_a_tampered_mirror_avoids_the_obstacle_or_refuses(
     if path.is_dir():
         shutil.rmtree(path)
     path.unlink(missing_ok=True)
-    seed(path, outside)
+    plant(path, what, outside)
     for command in (["status"], ["failures"], ["verify"], ["retry"]):
         code = execute([*command, str(dest)])
         assert_documented(code, capfd.readouterr().err)
