@@ -1,12 +1,8 @@
-"""stac-fastapi with pgstac, on a PostgreSQL of its own: a STAC API whose filters none of us wrote.
-
-As a program it starts one, empty, and runs a command beside it (`scripts/with-pgstac`).
-"""
+"""stac-fastapi with pgstac, on a PostgreSQL of its own: a STAC API whose filters none of us wrote."""
 
 import os
 import shutil
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -99,21 +95,3 @@ def _run(command: list[str], environment: Mapping[str, str], cwd: Path | None = 
         command, env=dict(environment), cwd=cwd, capture_output=True, check=False, timeout=300
     )
     assert done.returncode == 0, f"{command[:3]} failed:\n{done.stderr.decode()[-2000:]}"
-
-
-def main(command: list[str]) -> int:
-    """Run `command` with STACPULL_PGSTAC=URL, and PG… for psql and pypgstac; return its exit code."""
-    with tempfile.TemporaryDirectory() as folder:
-        try:
-            with pgstac(Path(folder)) as service:
-                environment = {**service.environment, "PYTHONPATH": os.environ.get("PYTHONPATH", "")}
-                return subprocess.run(
-                    command, env={**environment, "STACPULL_PGSTAC": service.url}, check=False
-                ).returncode
-        except pytest.skip.Exception as missing:
-            print(f"with-pgstac: {missing}", file=sys.stderr)  # noqa: T201 - a program's words
-            return 77
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
