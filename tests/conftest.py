@@ -7,6 +7,7 @@ import inspect
 import ipaddress
 import itertools
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -68,6 +69,9 @@ def _isolate_environment() -> None:
 
 _isolate_environment()
 read_models_once()
+
+PUBLIC = frozenset({"stacpull", "stacpull.errors", "stacpull.events", "stacpull.sync"})
+_IMPORTED = re.compile(r"^ *(?:from|import) (stacpull[\w.]*)", re.MULTILINE)
 
 _tests = itertools.count(1)
 _UNTIMED = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}  # the machine may be busy
@@ -217,9 +221,22 @@ def pytest_collection() -> Generator[None, object, object]:
         gc.enable()
 
 
+def uses_only_the_front(module: Path) -> bool:
+    """Tell whether a module imports nothing of the packages but public names, and the replicas."""
+    names = _IMPORTED.findall(module.read_text())
+    return all(name in PUBLIC or name.startswith("stacpull_replicas") for name in names)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put tests that take long first, so that no process has one of them left when the others have ended."""
+    """Put tests that take long first, so that no process has one of them left when the others have ended.
+
+    Those that would survive any change of the inside are the behaviour suite.
+    """
     items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+    suite = {path for path in {item.path for item in items} if uses_only_the_front(path)}
+    for item in items:
+        if item.path in suite:
+            item.add_marker(pytest.mark.behaviour)
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)

@@ -11,8 +11,6 @@ from tests.items import collection, feature
 from tests.net.memory import Answer
 from tests.net.wire_server import WireServer
 
-pytestmark = pytest.mark.behaviour
-
 
 @pytest.fixture(scope="module")
 def copy(tmp_path_factory: pytest.TempPathFactory) -> ChangedCopy:

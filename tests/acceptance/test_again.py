@@ -19,8 +19,6 @@ from tests.net.memory import Answer
 from stacpull import Options, Selection, SourceError, StacpullError, failures, status, sync
 from stacpull_replicas import MlhubReplica, RequestInfo, Stall, Status
 
-pytestmark = pytest.mark.behaviour
-
 INVARIANT = ("assets_done", "assets_failed", "assets_pending")
 
 

@@ -11,8 +11,6 @@ from tests.acceptance.trees import files_in
 from tests.ran import Ran
 from tests.serving import free_ports
 
-pytestmark = pytest.mark.behaviour
-
 SELECTION = ("--label", "Coniferous forest", "--label", "Rice fields", "--no-seasonal-snow")
 
 

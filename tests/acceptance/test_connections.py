@@ -12,8 +12,6 @@ from tests.events import warnings
 import stacpull
 from stacpull import sync
 
-pytestmark = pytest.mark.behaviour
-
 
 def test_dead_idle_connections_cost_no_attempt(tmp_path: Path) -> None:
     """The server closes each connection after one response, without saying so."""

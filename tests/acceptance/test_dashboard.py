@@ -14,8 +14,6 @@ from tests.serving import free_ports
 
 from stacpull_replicas import MlhubReplica
 
-pytestmark = pytest.mark.behaviour
-
 TOKEN = "0123456789-abcdef"
 SLOWLY = ("--per-host", "16")  # so that the run has not ended when its first group is seen
 DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))

@@ -13,8 +13,6 @@ from tests.net.memory import Answer
 from stacpull import Notice, Options, sync
 from stacpull_replicas import EvolvingReplica, Status, run_in_thread
 
-pytestmark = pytest.mark.behaviour
-
 ITEMS = ["1", "2", "3"]
 CHANGES: dict[str, tuple[Callable[[Path], None], int, int]] = {
     "nothing": (lambda _: None, 0, 0),

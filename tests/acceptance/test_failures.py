@@ -13,8 +13,6 @@ from tests.items import feature
 from stacpull import Options, Secret, Selection, StacpullError, sync
 from stacpull_replicas import MlhubReplica, RequestInfo, Status, run_in_thread
 
-pytestmark = pytest.mark.behaviour
-
 CONTRACT = {
     "state", "items_seen", "items_matched", "items_done", "assets_planned", "assets_done", "assets_skipped",
     "assets_failed", "assets_missing", "assets_pending", "bytes_done", "bytes_fetched", "seconds", "requests",

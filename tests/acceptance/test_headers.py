@@ -21,8 +21,6 @@ from stacpull.sync import headers
 from stacpull_replicas import MlhubReplica, Status, run_in_thread
 from stacpull_replicas.dataset import Dataset
 
-pytestmark = pytest.mark.behaviour
-
 ITEMS = 12
 
 

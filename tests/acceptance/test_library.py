@@ -3,14 +3,11 @@
 import subprocess
 import sys
 
-import pytest
 from tests.acceptance.command import LABELS
 from tests.acceptance.mirrored import options_for
 from tests.acceptance.trees import damage, expected_files
 
 from stacpull import MirrorReport, Progress, RunEnded, RunStarted, Selection, Stage, mirror, plan
-
-pytestmark = pytest.mark.behaviour
 
 
 class Received(list):

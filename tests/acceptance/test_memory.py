@@ -13,8 +13,6 @@ from tests.acceptance.asset_host import ApiHost, Connection
 from tests.acceptance.command import Running, environment
 from tests.security.watch import children_of
 
-pytestmark = pytest.mark.behaviour
-
 ITEMS = int(os.environ.get("TESTS_MEMORY_ITEMS", "12000"))
 PER_ITEM = 500
 """Bytes of own memory that an item of the second half may add. The first half fills the caches of SQLite."""

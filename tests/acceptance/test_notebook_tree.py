@@ -12,8 +12,6 @@ from tests.notebooks import NOTEBOOK, cells_of, run_notebook, selection
 
 from stacpull_replicas import MlhubReplica, run_in_thread
 
-pytestmark = pytest.mark.behaviour
-
 SELECTION = (
     *("--label", "Coniferous forest", "--label", "Rice fields"),
     *("--no-cloud-and-shadow", "--no-seasonal-snow", "--max-items", "5"),

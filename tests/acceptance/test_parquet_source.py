@@ -15,7 +15,7 @@ import stacpull
 from stacpull import sync
 from stacpull_replicas import S3Replica, run_in_thread
 
-pytestmark = [pytest.mark.behaviour, pytest.mark.usefixtures("forked_decoder")]
+pytestmark = pytest.mark.usefixtures("forked_decoder")
 
 COUNT = 120
 

@@ -11,8 +11,6 @@ from tests.acceptance.command import COMMAND, Running, environment, unprivileged
 from tests.acceptance.static_tree import write_tree
 from tests.items import feature
 
-pytestmark = pytest.mark.behaviour
-
 POSIX = {"LC_ALL": "POSIX", "LANG": None, "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
 
 

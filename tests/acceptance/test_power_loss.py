@@ -10,8 +10,6 @@ from tests.acceptance.crash_trace import Kind
 from tests.acceptance.initial_states import scene
 from tests.acceptance.power_loss import Loss, Recording, losses, record, suffer
 
-pytestmark = pytest.mark.behaviour
-
 needs_strace = pytest.mark.skipif(STRACE is None, reason="strace is not installed")
 
 

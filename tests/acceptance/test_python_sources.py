@@ -19,8 +19,6 @@ from tests.serving import serving_files
 import stacpull
 from stacpull import Options, S3Options, Secret, Selection, UsageError, sync
 
-pytestmark = pytest.mark.behaviour
-
 
 @pytest.fixture
 def tree(tmp_path: Path) -> Iterator[str]:

@@ -14,8 +14,6 @@ from tests.net.wire_server import ReceivedRequest, WireServer
 
 from stacpull import MirrorReport, Options, sync
 
-pytestmark = pytest.mark.behaviour
-
 KEY = "real-hub-key"
 COLLECTION = "bigearthnet_v1_source"
 ITEMS_PATH = f"/mlhub/v1/collections/{COLLECTION}/items"

@@ -23,8 +23,6 @@ from stacpull.events import ItemGone
 from stacpull_replicas import EvolvingReplica, Status, run_in_thread
 from stacpull_replicas.object_store import Blob
 
-pytestmark = pytest.mark.behaviour
-
 FILES = ("file", "unchanged", "gone")
 
 

@@ -16,8 +16,6 @@ import stacpull
 from stacpull import Selection
 from stacpull.sync import headers, mirror, plan
 
-pytestmark = pytest.mark.behaviour
-
 
 class Updated(SmallApi):
     """Each of its pages lists newer versions. `href` is that of an asset, by item and number of the page."""

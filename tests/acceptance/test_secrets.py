@@ -16,8 +16,6 @@ from tests.security.secrets import ACCESS, KEY, PLANTED, SECRET, TOKEN, found_in
 
 from stacpull_replicas import MlhubReplica, RequestInfo, Status, run_in_thread
 
-pytestmark = pytest.mark.behaviour
-
 
 def assert_clean(dest: Path, *printed: str) -> None:
     assert found_under(dest, PLANTED) == []

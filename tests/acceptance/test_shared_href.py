@@ -10,8 +10,6 @@ from tests.net.memory import Answer
 
 from stacpull import Options, sync
 
-pytestmark = pytest.mark.behaviour
-
 ITEMS = [str(number) for number in range(12)]
 
 

@@ -12,8 +12,6 @@ from tests.acceptance.command import environment, run
 from tests.acceptance.small_api import SmallApi
 from tests.ran import Ran
 
-pytestmark = pytest.mark.behaviour
-
 _NOTE_MODULES = """
 import os, sys
 leave = os._exit

@@ -19,8 +19,6 @@ from tests.servers.nginx import Nginx, nginx
 from stacpull import Options, sync
 from stacpull_replicas import S3Replica, run_in_thread
 
-pytestmark = pytest.mark.behaviour
-
 COLLECTIONS = 10
 ITEMS = int(os.environ.get("STATIC_ITEMS", "300"))
 """The acceptance run has 5,000 (STATIC_ITEMS=5000)."""

@@ -9,8 +9,6 @@ from tests.acceptance.small_mirror import SmallMirror, small_mirror
 from tests.acceptance.struck import WHAT, StrikeResult, calls_of, strike_all
 from tests.acceptance.trees import Damage
 
-pytestmark = pytest.mark.behaviour
-
 FAILING = {"EIO": {"syncfs", "renameat2", "openat", "pwrite64"}, "ENOSPC": {"write", "mkdirat", "pwrite64"}}
 needs_strace = pytest.mark.skipif(STRACE is None, reason="strace is not installed")
 

@@ -15,8 +15,6 @@ from tests.engine.bench import tree
 from tests.items import feature
 from tests.ran import Ran
 
-pytestmark = pytest.mark.behaviour
-
 PRIVATE = "--allow-private-hosts"
 NAMES = [
     "plain", "with space", "quote'", 'double"', "back\\slash", "semi;colon", "a,b", "=HYPERLINK(1)", "-o",

@@ -2,10 +2,7 @@
 
 import json
 
-import pytest
 from tests.clients.venv_tools import run_script
-
-pytestmark = pytest.mark.behaviour
 
 LABELS, SOURCE = "bigearthnet_v1_labels", "bigearthnet_v1_source"
 

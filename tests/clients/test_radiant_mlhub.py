@@ -11,8 +11,6 @@ from tests.clients.venv_tools import run_script
 
 from stacpull_replicas import MlhubReplica
 
-pytestmark = pytest.mark.behaviour
-
 LABELS, SOURCE = "bigearthnet_v1_labels", "bigearthnet_v1_source"
 VENV = "radiant-mlhub"
 

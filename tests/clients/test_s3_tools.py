@@ -7,8 +7,6 @@ from tests.clients.venv_tools import run
 
 from stacpull_replicas import MlhubReplica, run_in_thread
 
-pytestmark = pytest.mark.behaviour
-
 BUCKET = "radiant-mlhub"
 
 

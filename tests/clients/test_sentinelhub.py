@@ -10,8 +10,6 @@ from tests.notebooks import cells_of
 
 from stacpull_replicas import SentinelHubReplica, run_in_thread
 
-pytestmark = pytest.mark.behaviour
-
 NOTEBOOK = "000_035c6198680205f4.txt"
 SERVICE = "https://services.sentinel-hub.com"
 EVALSCRIPT = """//VERSION=3

@@ -13,8 +13,6 @@ from tests.net.memory import Answer
 from tests.net.wire_server import ReceivedRequest, WireServer
 from tests.servers.process import TOOLS
 
-pytestmark = pytest.mark.behaviour
-
 
 def bundled() -> dict[str, bytes]:
     """Host and path of each schema that pystac carries; skips the test if it is not installed."""

@@ -4,13 +4,10 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-import pytest
 from tests.acceptance.command import environment, run
 from tests.documents.pages import blocks_of
 
 from .conftest import item
-
-pytestmark = pytest.mark.behaviour
 
 PAGE = Path(__file__).parents[2] / "docs" / "howto" / "plugins.md"
 

@@ -10,8 +10,6 @@ from tests.acceptance.command import wait_until
 from tests.hostile.conftest import Stage
 from tests.hostile.scene import CUT, INVERTED, on_objects
 
-pytestmark = pytest.mark.behaviour
-
 
 class Row(NamedTuple):
     """A clumsy server, and which statuses it answered with until the files were whole."""

@@ -3,12 +3,8 @@
 import re
 from pathlib import Path
 
-import pytest
-
 from stacpull_replicas import parse_faults
 from stacpull_replicas.faults import FAULTS, KINDS
-
-pytestmark = pytest.mark.behaviour
 
 ROOT = Path(__file__).resolve().parents[2]
 REPLICAS = (ROOT / "docs" / "replicas.md").read_text()

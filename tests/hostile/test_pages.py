@@ -6,8 +6,6 @@ import pytest
 from tests.hostile.conftest import Stage
 from tests.hostile.scene import ASSETS, NO_SEARCH, Cast, Scene
 
-pytestmark = pytest.mark.behaviour
-
 PAGE = '[[fault]]\nkind = "page"\n'
 LABEL_PAGE = '[[fault]]\nserver = "api"\npath = "*_labels/items"\n'
 

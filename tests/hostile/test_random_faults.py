@@ -28,8 +28,6 @@ from stacpull_replicas.faults import (
     Unframed,
 )
 
-pytestmark = pytest.mark.behaviour
-
 _PATCHES = 16
 """A labels item and a source item each: 32 items with 64 files, from both hosts."""
 _MAX_COMMANDS = 60

@@ -9,7 +9,7 @@ from tests.acceptance.command import wait_until
 from tests.hostile.conftest import Stage
 from tests.hostile.scene import INVERTED, PATIENT, Scene, on_objects
 
-pytestmark = [pytest.mark.behaviour, pytest.mark.usefixtures("shorter_files_are_long")]
+pytestmark = pytest.mark.usefixtures("shorter_files_are_long")
 
 SIZE = 13 << 19
 CAPPED = on_objects("drip", "rate = 2_600_000")

@@ -9,8 +9,6 @@ from tests.acceptance.expiring_hrefs import expire_once
 from tests.hostile.conftest import Stage
 from tests.hostile.scene import CUT, NO_SEARCH, PATIENT, SIZE, Cast
 
-pytestmark = pytest.mark.behaviour
-
 SLOW_DOWN = "<Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>"
 
 

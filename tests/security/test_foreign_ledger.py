@@ -16,8 +16,6 @@ from tests.security.sources import feature, mirrored, mirrored_here
 from stacpull import DestinationError, Options, UsageError
 from stacpull.sync import failures, mirror, resume, retry, status, verify
 
-pytestmark = pytest.mark.behaviour
-
 CODE = {
     "a trigger": "CREATE TRIGGER evil AFTER UPDATE ON runs BEGIN DELETE FROM items; END",
     "a trigger of our own name": "DROP TRIGGER item_deleted; "

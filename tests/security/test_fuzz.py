@@ -27,8 +27,6 @@ from tests.net.wire_server import ReceivedRequest, Scripted, WireServer, json_an
 
 from stacpull import MirrorReport, Options, S3Options, Selection, StacpullError, failures, mirror, status
 
-pytestmark = pytest.mark.behaviour
-
 _LONG = 5_000
 _DEEP = 300
 _POLYGON = {"type": "Polygon", "coordinates": [[[7, 46], [8, 46], [8, 47], [7, 47], [7, 46]]]}

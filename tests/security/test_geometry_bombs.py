@@ -12,8 +12,6 @@ from tests.security.sources import Source, feature
 
 from stacpull import MirrorReport, Options, Selection, mirror
 
-pytestmark = pytest.mark.behaviour
-
 AREA = {"type": "Polygon", "coordinates": [[[2, 2], [3, 2], [3, 3], [2, 3], [2, 2]]]}
 SECONDS = 20
 """What each scenario may take of the processor; the old code took minutes or more."""

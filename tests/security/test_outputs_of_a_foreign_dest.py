@@ -9,8 +9,6 @@ from tests.security.sources import mirrored_here
 
 from stacpull import DestinationError, export
 
-pytestmark = pytest.mark.behaviour
-
 SECRET = b"a file of the user"
 
 

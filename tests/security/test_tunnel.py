@@ -11,8 +11,6 @@ from tests.security.secrets import found_in, found_under
 
 from stacpull import Options, Secret, StacpullError, mirror
 
-pytestmark = pytest.mark.behaviour
-
 KEY = "planted-key-of-the-source"
 PASSWORD = "planted-proxy-password"
 ITEMS = json.dumps({"type": "FeatureCollection", "features": [], "links": []}).encode()

@@ -14,8 +14,6 @@ from tests.security.watch import Watch, arguments_of
 
 from stacpull_replicas import MlhubReplica, run_in_thread
 
-pytestmark = pytest.mark.behaviour
-
 KEY = "planted-key/with+odd=characters"
 BASIC = base64.b64encode(f"me:{KEY}".encode()).decode()
 

@@ -10,8 +10,6 @@ from tests.servers.buckets import Bucket
 from tests.servers.nginx import Nginx
 from tests.servers.radosgw import OWNER, Radosgw
 
-pytestmark = pytest.mark.behaviour
-
 
 class TestRadosgw(ObjectContract):
     @pytest.fixture(autouse=True)

@@ -19,8 +19,6 @@ from tests.servers.stac_api import StacApi
 
 from stacpull import sync
 
-pytestmark = pytest.mark.behaviour
-
 
 def test_files_with_any_name_are_fetched_directly_and_by_redirect(web: Nginx, stac: StacApi, tmp_path: Path):
     bodies = {f"k{number}": f"{name}|".encode() * 500 for number, name in enumerate(FILE_KEYS)}

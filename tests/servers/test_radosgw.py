@@ -16,8 +16,6 @@ from tests.servers.process import wait_for
 from tests.servers.radosgw import OWNER, ROLE, STRANGER, Radosgw
 from tests.servers.stac_api import StacApi
 
-pytestmark = pytest.mark.behaviour
-
 ActAs = Callable[[Keys], None]
 DATA = random.Random(11).randbytes(50_000)
 ANYBODY = "*"

@@ -22,8 +22,6 @@ from tests.servers.radosgw import OWNER, Radosgw
 from tests.servers.stac_api import StacApi
 from tests.servers.valve import Valve
 
-pytestmark = pytest.mark.behaviour
-
 SIZE = 12_000_000
 FIRST, SECOND = (random.Random(seed).randbytes(SIZE) for seed in (21, 22))
 ON_DISK = 3_000_000
