@@ -19,16 +19,11 @@ def store_on_thread(threaded_store: None) -> None:
 
 
 @pytest.fixture
-def small_hub() -> Iterator[MlhubReplica]:
-    """Twelve patches for one test alone: faults, counters and changes are its own."""
+def small_hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[MlhubReplica]:
+    """Twelve patches for one test alone: faults, counters and changes are its own. Its keys are set here."""
     with run_in_thread(MlhubReplica(items=SMALL, seed=3, record=True)) as replica:
+        export_here(replica, monkeypatch.setenv)
         yield replica
-
-
-@pytest.fixture
-def aws(small_hub: MlhubReplica, monkeypatch: pytest.MonkeyPatch) -> None:
-    """For runs within this process: the keys of `small_hub`."""
-    export_here(small_hub, monkeypatch.setenv)
 
 
 @pytest.fixture(scope="module")

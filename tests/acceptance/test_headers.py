@@ -116,7 +116,6 @@ def test_every_field_of_every_band_equals_that_of_tifffile(tmp_path: Path) -> No
         assert (row["failure"], row["error"]) == (None, None)
 
 
-@pytest.mark.usefixtures("aws")
 def test_the_formats_have_the_same_contents(tmp_path, small_hub):
     pq = pytest.importorskip("pyarrow.parquet")
     tables = {}
@@ -196,7 +195,6 @@ def test_a_signal_stops_and_the_same_command_completes(tmp_path: Path) -> None:
     assert out.exists()
 
 
-@pytest.mark.usefixtures("aws")
 def test_a_kill_between_the_last_row_and_the_table_repeats_no_request(tmp_path, small_hub):
     out = tmp_path / "t.ndjson"
     read(small_hub, out)
@@ -211,7 +209,6 @@ def test_a_kill_between_the_last_row_and_the_table_repeats_no_request(tmp_path, 
     assert {path.name for path in tmp_path.iterdir()} == {"t.ndjson", "t.ndjson.stacpull"}
 
 
-@pytest.mark.usefixtures("aws")
 def test_a_complete_table_is_refreshed_only_with_refresh(tmp_path: Path, small_hub: MlhubReplica) -> None:
     out = tmp_path / "t.ndjson"
     assert read(small_hub, out, max_items=3).headers_done == 36
@@ -228,7 +225,6 @@ def test_a_complete_table_is_refreshed_only_with_refresh(tmp_path: Path, small_h
     assert out.stat().st_mtime_ns > written
 
 
-@pytest.mark.usefixtures("aws")
 def test_failed_rows_of_a_complete_table_are_retried(tmp_path: Path, small_hub: MlhubReplica) -> None:
     out, no_retries = tmp_path / "t.ndjson", Options(retries=0)
     small_hub.inject(lambda request: request.server in {"blob", "s3"}, Status(500), times=5)

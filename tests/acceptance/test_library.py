@@ -14,7 +14,7 @@ class Received(list):
     __call__ = list.append
 
 
-async def test_mirror_and_plan(tmp_path, small_hub, aws):
+async def test_mirror_and_plan(tmp_path, small_hub):
     received = Received()  # false as long as it is empty
     how = {
         "selection": Selection(collections=(LABELS,), exclude_assets=("B10",), max_items=4),

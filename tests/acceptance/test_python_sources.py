@@ -90,11 +90,7 @@ def test_the_same_items_resume_and_refresh_the_same_mirror(tree: str, tmp_path: 
         (lambda client: client.get_collection(LABELS), (), "http"),
     ],
 )
-def test_pystac_client_has_a_source(
-    tmp_path: Path, small_hub, monkeypatch, source_of, collections, url
-) -> None:
-    for name, value in small_hub.exports().items():
-        monkeypatch.setenv(name, value)
+def test_pystac_client_has_a_source(tmp_path, small_hub, source_of, collections, url):
     from pystac_client import Client  # noqa: PLC0415 - few tests need it
 
     client = Client.open(small_hub.base_url, parameters={"key": small_hub.key})

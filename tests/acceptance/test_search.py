@@ -16,8 +16,6 @@ from stacpull import Options, Secret, Selection, status, sync
 from stacpull.events import RunStarted
 from stacpull.models import PageRequest
 
-pytestmark = pytest.mark.usefixtures("aws")
-
 WIDE = "-9,35,30,70"
 EVERYWHERE = Selection(collections=(LABELS,), bbox=(-9.0, 35.0, 30.0, 70.0), source_links=False)
 

@@ -292,21 +292,18 @@ def test_rows_of_a_day_whose_tiles_cover_the_area_add_up_to_it(replica, library)
 
 
 @pytest.mark.parametrize(
-    ("seed", "area_options", "period"),
+    ("seed", "where", "area_of", "period"),
     [
-        (7, {"bbox": AROUND}, "2023-11-01/2023-11-12"),
-        (11, {"geometry": json.dumps(TRIANGLE)}, "2023-12-27/2024-01-05"),
-        (3, {"bbox": (-122.36, 37.7037, -122.265, 37.705)}, "2024-06-01/2024-06-04"),  # 2,793 pixels wide
+        (7, {"bbox": AROUND}, area_of_bbox, "2023-11-01/2023-11-12"),
+        (11, {"geometry": json.dumps(TRIANGLE)}, area_of_geometry, "2023-12-27/2024-01-05"),
+        (3, {"bbox": (-122.36, 37.7037, -122.265, 37.705)}, area_of_bbox, "2024-06-01/2024-06-04"),
     ],
+    ids=["a box", "a triangle over a new year", "2,793 pixels wide"],
 )
-def test_counts_equal_those_of_the_rasters_at_any_location(seed, area_options, period, own_replica, library):
+def test_counts_equal_those_of_the_rasters(seed, where, area_of, period, own_replica, library):
     hub = own_replica(seed=seed)
-    report = library(hub, datetime=period, **area_options)
-    area = (
-        area_of_bbox(area_options["bbox"], 3)
-        if "bbox" in area_options
-        else area_of_geometry(area_options["geometry"], 3)
-    )
+    report = library(hub, datetime=period, **where)
+    area = area_of(*where.values(), 3)
     expected = judge(hub.archive, area, *map(date.fromisoformat, period.split("/")))
     assert expected.scenes
     found = Counter(
@@ -532,12 +529,6 @@ def test_a_trace_that_was_ended_resumes_and_requests_nothing_twice(
     assert fresh.requests_statistics <= ran.requests_statistics + before <= fresh.requests_statistics + 1
 
 
-def test_the_replaced_tables_of_another_period_are_named(replica, command, tmp_path):
-    days = [("-o", str(tmp_path / "x"), "--datetime", f"2023-11-0{day}") for day in (2, 2, 7)]
-    said = ["tables of 2023-11-02/2023-11-02 in" in command(replica, *options).err for options in days]
-    assert said == [False, False, True]
-
-
 def test_requests_given_up_are_counted(own_replica, library, monkeypatch):
     monkeypatch.setattr("stacpull_trace.trace.GRACE", 0.1)
     stop = asyncio.Event()
@@ -551,14 +542,18 @@ def test_requests_given_up_are_counted(own_replica, library, monkeypatch):
     assert re.match("Gave up . requests?: the service may charge for this again.", report.notes[0])
 
 
-def test_another_query_for_the_same_output_is_refused(replica, command, tmp_path):
-    out = tmp_path / "x.csv"
-    assert command(replica, "-o", str(out), "--datetime", "2023-11-02").code == 0
-    before = out.read_bytes()
+def test_another_query_for_the_same_output_is_refused_and_the_period_it_loses_named(
+    replica, command, tmp_path
+):
+    out, series = tmp_path / "x", tmp_path / "x/series.csv"
+    assert "tables of" not in command(replica, "-o", str(out), "--datetime", "2023-11-02").err
+    before = series.read_bytes()
     ran = command(replica, "-o", str(out), "--index", "ndvi")
     assert ran.code == 2
     assert "another query (different: index or evalscript)" in ran.err
-    assert out.read_bytes() == before
+    assert series.read_bytes() == before
     longer = command(replica, "-o", str(out), "--datetime", "2023-11-02/2023-11-07")
     assert longer.code == 0  # another period is the same question
-    assert len(table_of(out)) == 3
+    assert (len(table_of(series)), "tables of" in longer.err) == (3, False)
+    other = command(replica, "-o", str(out), "--datetime", "2023-11-07")
+    assert (other.code, "tables of 2023-11-02/2023-11-07 in" in other.err) == (0, True)

@@ -33,56 +33,37 @@ after = {CUT}
 """
 
 
+def once(what: str, *more: str) -> str:
+    return on_objects(what, "nth = 1", *more)
+
+
+def after_a_cut(what: str, *more: str) -> str:
+    """Break the first response off, and strike the second."""
+    return CUT_ONCE + on_objects(what, "nth = 2", *more)
+
+
+OTHER_RANGE = 'headers = {"Content-Range" = "bytes 1999999-3145726/3145728"}'
+NO_RANGE = 'headers = {"Content-Range" = "bytes */9"}'
+MULTIPART = """headers = {ETag = '"6dd64e90a6a4ea0e1b1a26eb5c1f4ca5-3"'}"""
+HASTY = ("--stall-timeout", "3", "--min-rate", "1000")
 ROWS = [
     Row("cut off: goes on", CUT_ONCE, [200, 206]),
     Row("200 to a Range", CUT_ONCE + on_objects("whole", "ranged = true"), [200, 200]),
-    Row(
-        "a Content-Range one byte off",
-        CUT_ONCE
-        + on_objects("alter", "nth = 2", 'headers = {"Content-Range" = "bytes 1999999-3145726/3145728"}'),
-        [200, 200, 206],
-    ),
-    Row(
-        "no Content-Range at all",
-        CUT_ONCE + on_objects("alter", "nth = 2", 'without = ["Content-Range"]'),
-        [200, 200, 206],
-    ),
-    Row("all bytes, but no last chunk", on_objects("unframed", "chunked = true", "nth = 1"), [200, 206]),
-    Row(
-        "416 on a part that is not",
-        CUT_ONCE + on_objects("status", "nth = 2", "code = 416", 'headers = {"Content-Range" = "bytes */9"}'),
-        [200, 200, 416],
-    ),
+    Row("a Content-Range one byte off", after_a_cut("alter", OTHER_RANGE), [200, 200, 206]),
+    Row("no Content-Range at all", after_a_cut("alter", 'without = ["Content-Range"]'), [200, 200, 206]),
+    Row("all bytes, but no last chunk", once("unframed", "chunked = true"), [200, 206]),
+    Row("416 on a part that is not", after_a_cut("status", "code = 416", NO_RANGE), [200, 200, 416]),
     Row("gzip though identity was asked", on_objects("coded"), [200]),
-    Row("longer than said", on_objects("overlong", "nth = 1"), [200, 200], or_else=[200]),
-    Row("no Content-Length, closed early", on_objects("unframed", f"keep = {CUT}", "nth = 1"), [200, 200]),
-    Row(
-        "stalls mid-body",
-        on_objects("stall", f"after = {CUT}", "seconds = 60", "nth = 1"),
-        [200, 206],
-        options=("--stall-timeout", "3"),
-    ),
-    Row(
-        "a byte at a time",
-        on_objects("drip", f"after = {CUT}", "rate = 20", "nth = 1"),
-        [200, 206],
-        options=("--stall-timeout", "3", "--min-rate", "1000"),
-    ),
-    Row("one byte wrong", on_objects("damage", "nth = 1", "at = 1500000"), [200, 200]),
-    Row("shorter, and a length that agrees", on_objects("truncate", "nth = 1", f"keep = {CUT}"), [200, 200]),
-    Row(
-        "reset mid-body",
-        on_objects("close", "nth = 1", f"after = {CUT}", "reset = true"),
-        [200, 206],
-        or_else=[200, 200],
-    ),
-    Row("closed before an answer", on_objects("close", "nth = 1"), [200, 200]),
-    Row("no HTTP", on_objects("raw", "nth = 1", 'data = "220 ready\\r\\n"'), [200, 200]),
-    Row(
-        "a multipart ETag",
-        on_objects("alter", """headers = {ETag = '"6dd64e90a6a4ea0e1b1a26eb5c1f4ca5-3"'}"""),
-        [200],
-    ),
+    Row("longer than said", once("overlong"), [200, 200], or_else=[200]),
+    Row("no Content-Length, closed early", once("unframed", f"keep = {CUT}"), [200, 200]),
+    Row("stalls mid-body", once("stall", f"after = {CUT}", "seconds = 60"), [200, 206], options=HASTY[:2]),
+    Row("a byte at a time", once("drip", f"after = {CUT}", "rate = 20"), [200, 206], options=HASTY),
+    Row("one byte wrong", once("damage", "at = 1500000"), [200, 200]),
+    Row("shorter, and a length that agrees", once("truncate", f"keep = {CUT}"), [200, 200]),
+    Row("reset mid-body", once("close", f"after = {CUT}", "reset = true"), [200, 206], or_else=[200, 200]),
+    Row("closed before an answer", once("close"), [200, 200]),
+    Row("no HTTP", once("raw", 'data = "220 ready\\r\\n"'), [200, 200]),
+    Row("a multipart ETag", on_objects("alter", MULTIPART), [200]),
 ]
 
 

@@ -12,22 +12,23 @@ from stacpull.net.transport import Request
 
 DOWNLOADS = '[[fault]]\nkind = "download"\n'
 
+
+def to(location: str) -> str:
+    return f'what = "redirect"\nlocation = "{location}"'
+
+
 REFUSED = [
-    pytest.param('what = "redirect"\nlocation = "{url}"', "redirect", "in a loop", id="to itself"),
-    pytest.param(
-        'what = "redirect"\nlocation = "{path}x"', "redirect", "more than 10 redirects", id="on and on"
-    ),
-    pytest.param('what = "redirect"\nlocation = ""', "redirect", "no Location", id="an empty Location"),
+    pytest.param(to("{url}"), "redirect", "in a loop", id="to itself"),
+    pytest.param(to("{path}x"), "redirect", "more than 10 redirects", id="on and on"),
+    pytest.param(to(""), "redirect", "no Location", id="an empty Location"),
     pytest.param('what = "status"\ncode = 302', "redirect", "no Location", id="no Location"),
-    pytest.param('what = "redirect"\nlocation = "http:///x"', "redirect", "without a host", id="no host"),
-    pytest.param('what = "redirect"\nlocation = "file:///etc/passwd"', "scheme", "file", id="file:"),
-    pytest.param('what = "redirect"\nlocation = "ftp://127.0.0.1/x"', "scheme", "ftp", id="ftp:"),
-    pytest.param('what = "redirect"\nlocation = "data:,x"', "scheme", "data", id="data:"),
-    pytest.param('what = "redirect"\nlocation = "s3://"', "redirect", "without a host", id="no bucket"),
-    pytest.param(
-        'what = "redirect"\nlocation = "s3://bucket"', "scheme", "does not name an S3 object", id="no key"
-    ),
-    pytest.param('what = "redirect"\nlocation = "http://0.0.0.0/"', "address", "0.0.0.0", id="unspecified"),  # noqa: S104 - never bound
+    pytest.param(to("http:///x"), "redirect", "without a host", id="no host"),
+    pytest.param(to("file:///etc/passwd"), "scheme", "file", id="file:"),
+    pytest.param(to("ftp://127.0.0.1/x"), "scheme", "ftp", id="ftp:"),
+    pytest.param(to("data:,x"), "scheme", "data", id="data:"),
+    pytest.param(to("s3://"), "redirect", "without a host", id="no bucket"),
+    pytest.param(to("s3://bucket"), "scheme", "does not name an S3 object", id="no key"),
+    pytest.param(to("http://0.0.0.0/"), "address", "0.0.0.0", id="unspecified"),  # noqa: S104 - never bound
 ]
 
 
