@@ -495,11 +495,16 @@ def test_items_without_a_collection_have_no_assets_of_one(world: World) -> None:
     assert (report.exit_code, report.items_failed, report.assets_done) == (0, 0, 1)
 
 
-def test_a_collection_that_cannot_be_read_is_named(world: World) -> None:
-    world.offer({"data": {"href": world.server.url("/b.tif")}})
-    world.routes["/c.json"] = [Answer(404, b"{}")]
-    report = world.mirror(Selection(collection_assets=True))
-    assert (report.exit_code, report.items_failed, report.assets_done) == (1, 1, 1)
+@pytest.mark.parametrize(
+    ("selection", "status", "counts"),
+    [({"collection_assets": True}, 404, (1, 1, 2, 0)), ({"roles": ("data",)}, 500, (0, 0, 1, 1))],
+)
+def test_a_collection_that_cannot_be_read_but_is_needed_is_named(world, selection, status, counts):
+    href = world.server.url("/b.tif")
+    world.offer({"silent": {"href": href}, "said": {"href": href, "roles": ["data"]}})
+    world.routes["/c.json"] = [Answer(status, b"{}")] * 9
+    report = world.mirror(Selection(**selection))
+    assert (report.exit_code, report.items_failed, report.assets_done, report.assets_excluded) == counts
     assert "Assets that need the collection c are left out" in world.notices()
 
 
@@ -536,15 +541,6 @@ def test_item_assets_of_the_collection_apply_if_the_items_state_nothing(world: W
     report = world.mirror(Selection(roles=("data",)))
     assert (report.assets_done, report.assets_excluded) == (1, 2)
     assert world.files() == {f"{PLACE}/silent.tif": b"from https"}
-
-
-def test_a_note_names_a_collection_without_whose_item_assets_assets_are_left_out(world: World) -> None:
-    href = world.server.url("/b.tif")
-    world.offer({"silent": {"href": href}, "said": {"href": href, "roles": ["data"]}})
-    world.routes["/c.json"] = [Answer(500)] * 9
-    report = world.mirror(Selection(roles=("data",)))
-    assert (report.assets_done, report.assets_excluded) == (1, 1)
-    assert "Assets that need the collection c are left out" in world.notices()
 
 
 def test_unusual_hrefs_keys_and_ids_are_mirrored_or_reported(world: World) -> None:

@@ -135,6 +135,10 @@ def test_a_finished_mirror_leaves_nothing_to_do(here: Path, capfd: Any, name: st
 WRONG = [
     pytest.param(["-C", LABELS, "--label", "xyz"], "'xyz' is not a label class", id="a label"),
     pytest.param(["-C", LABELS, "--exclude-label", "xyz"], "'xyz' is not a label class", id="no label"),
+    pytest.param(
+        ["-C", LABELS, "--label", "true"], "'true' is not a label class", id="a class of another property"
+    ),
+    pytest.param(["-C", LABELS, "--label", "rice"], "nearest: 'Rice fields'.", id="part of a label"),
     pytest.param(["-C", "bigearthnet"], "has no collection bigearthnet", id="a collection"),
     pytest.param(
         [], "a collection with --collection, or use --all-collections; SOURCE has", id="no collection"
@@ -176,15 +180,6 @@ def test_a_field_that_no_item_of_a_file_has_is_reported(here, capfd, name, is_re
     assert execute(["plan", str(here / "item.json"), "--layout", f"{{{name}}}/{{key}}"]) == 0
     message = f"{{{name}}} is neither a field nor a property of the first items"
     assert (message in capfd.readouterr().err) == is_reported
-
-
-def test_labels_are_the_classes_of_their_own_property(here, api, capfd):
-    """`true` is a class of `seasonal_snow`, and no label."""
-    assert execute(["mirror", api, "m", "-C", LABELS, "--label", "true"]) == 2
-    assert "'true' is not a label class" in capfd.readouterr().err
-    assert execute(["mirror", api, "m", "-C", LABELS, "--label", "rice"]) == 2
-    assert "nearest: 'Rice fields'." in capfd.readouterr().err
-    assert list(here.iterdir()) == []
 
 
 def test_plan_estimates_all_assets_but_those_of_unknown_size(here, api, capfd):

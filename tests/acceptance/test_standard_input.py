@@ -111,19 +111,19 @@ def test_plan_can_be_stopped_before_standard_input_ends(number: signal.Signals) 
     assert (process.returncode, reported.splitlines()[-1]) == (130, b"stacpull: Interrupted.")
 
 
-def test_a_relative_href_on_standard_input_is_named(given: Given, tmp_path: Path) -> None:
-    given(json.dumps(ITEM | {"assets": {"x": {"href": "./x.tif"}}}))
-    assert sync.mirror("-", tmp_path / "m").assets_failed == 1
-    (failure,) = sync.failures(tmp_path / "m")
-    assert "its href is a path, and its item has no URL: use a file with the items" in failure.message
-
-
-def test_a_local_file_on_standard_input_is_named(given: Given, tmp_path: Path) -> None:
-    given(json.dumps(ITEM | {"assets": {"x": {"href": f"{tmp_path}/x.tif"}}}))
+@pytest.mark.parametrize(
+    ("href", "why"),
+    [
+        ("./x.tif", "its href is a path, and its item has no URL: use a file with"),
+        ("{}/x.tif", "use a file with"),
+    ],
+)
+def test_a_local_file_on_standard_input_is_named(given: Given, tmp_path: Path, href: str, why: str) -> None:
+    given(json.dumps(ITEM | {"assets": {"x": {"href": href.format(tmp_path)}}}))
     report = sync.mirror("-", tmp_path / "m", options=Options(allow_local=str(tmp_path)))
     assert report.assets_failed == 1
     (failure,) = sync.failures(tmp_path / "m")
-    assert "use a file with the items as SOURCE" in failure.message
+    assert f"{why} the items as SOURCE" in failure.message
 
 
 def test_a_line_that_is_not_an_item_is_reported_with_its_number(given: Given, tmp_path: Path) -> None:

@@ -142,12 +142,6 @@ def test_items_that_were_never_listed_are_counted_over_all_collections_by_a_resu
     assert (resumed.state, resumed.items_seen, resumed.items_unseen) == ("complete", 9, 1)
 
 
-def test_the_largest_number_of_a_service_as_the_total_of_each_collection_is_ignored(tmp_path: Path) -> None:
-    with Announcing({"a": ["1"], "b": ["2"]}, dict.fromkeys("ab", 2**63 - 1)) as api:
-        report = sync.mirror(api.url("/"), tmp_path, selection=ALL)
-    assert (report.state, report.items_seen, report.items_unseen) == ("complete", 2, 0)
-
-
 def announced(dest: Path, report: MirrorReport) -> int | None:
     with closing(open_reader(dest)) as db:
         return counters(db, report.run).get("items_announced")
