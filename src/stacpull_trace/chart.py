@@ -125,8 +125,6 @@ def _draw_series(axes: Any, report: TraceReport, period: Days) -> None:
         axes.set_ylim(0, 1)
         days = "the only day" if len(report.days) == 1 else f"any of the {len(report.days)} days"
         text = f"No valid pixel on {days} with a tile"
-        if not report.days:
-            text = "Nothing matched: no tile in this area and period"
         axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", color=_INK, fontsize=11)
 
 

@@ -194,7 +194,7 @@ class TraceReport(PublicValue, frozen=True):
 
     @property
     def exit_code(self) -> int:
-        """0: all done, also without a day; 1: some days failed; 130: interrupted."""
+        """0: all done; 1: some days failed, or no day has a tile in the area; 130: interrupted."""
         if self.state == "interrupted":
             return InterruptedRunError.exit_code
-        return 1 if self.days_failed else 0
+        return 1 if self.days_failed or not self.days else 0

@@ -106,7 +106,7 @@ async def trace(
     if on_event is not None:
         for note in report.notes:
             on_event(Notice("warning", note))
-    if output is None or report.state == "interrupted":
+    if output is None or report.state == "interrupted" or not report.days:
         return report
     return replace(report, files=await _written(output, report, on_event))
 

@@ -260,14 +260,12 @@ def test_the_median_gives_the_notebooks_own_table_and_the_full_series(replica, l
     assert [row["mode_index"] for row in table_of(tmp_path / "x.csv")] == ["233"]
 
 
-def test_an_area_without_tiles_gives_a_warning_and_empty_tables(replica, command, tmp_path):
+def test_an_area_without_tiles_fails_and_writes_no_table(replica, command, tmp_path):
     nowhere = (0.0, 0.0, 0.001, 0.001)
     for _ in range(2):  # the second command resumes the first
         ran = command(replica, "--method", "median", "-o", str(tmp_path / "out"), box=nowhere)
-        assert (ran.code, ran.report["days"]) == (0, [])
-    assert table_of(tmp_path / "out" / "series.csv") == []
-    assert "date,state,mean" in (tmp_path / "out" / "series.csv").read_text()
-    assert pq.read_table(tmp_path / "out" / "series.parquet").num_rows == 0
+        assert (ran.code, ran.report["days"]) == (1, [])
+    assert [path.name for path in (tmp_path / "out").iterdir()] == [".stacpull"]
     estimated = command(replica, "--method", "median", "--dry-run", box=nowhere)
     assert (estimated.code, estimated.report["tiles"]) == (0, 0)
     for err in (ran.err, estimated.err):

@@ -58,7 +58,6 @@ def test_a_chart_of_any_number_of_days(days: int) -> None:
 @pytest.mark.parametrize(
     ("days", "stated"),
     [
-        ([], "Nothing matched: no tile in this area and period"),
         ([tile_day(3, {})], "No valid pixel on the only day with a tile"),
         ([tile_day(3, {}), tile_day(4, {})], "No valid pixel on any of the 2 days with a tile"),
     ],
