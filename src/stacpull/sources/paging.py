@@ -78,8 +78,6 @@ def next_request(page: Json, current: PageRequest, base: str) -> PageRequest | N
     headers = allowed_headers(fields)
     if _method_of(link) == "GET":
         return PageRequest(_with_selection(url, current), headers=headers)
-    if link.get("merge") is True and current.method == "GET" and _selection_of(current):
-        raise SourceError("The next link merges a POST into a GET, which is not supported.")
     # merged, whatever `merge` states: without a member of the query, the filter would be lost
     body = {**(current.body or {}), **object_or_empty(link.get("body"))}
     following = PageRequest(url, "POST", body, headers)
