@@ -59,10 +59,10 @@ class Pruning:
             linked += gone_items
             removable = [item for item in linked if item.parent is None or item.parent in gone]
             linked = [item for item in linked if item.parent is not None and item.parent not in gone]
-            if removable and remove:
-                await self._calls.remove_items([item.item_rowid for item in removable])
             for item in removable:
                 self._network.emit(ItemGone(item.id, item.assets, item.size, removed=remove))
+            if removable and remove:
+                await self._calls.remove_items([item.item_rowid for item in removable])
         for item in linked:
             self._network.emit(ItemGone(item.id, item.assets, item.size, removed=False))
         await self._calls.set_counter("items_gone", len(gone))
