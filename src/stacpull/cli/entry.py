@@ -116,10 +116,12 @@ class _Handler:
     def __call__(self, _number: int, _frame: FrameType | None) -> None:
         """Handle one signal; an exception here would surface anywhere in the program."""
         if self.is_stopping:
+            done = ""
             if self._show is not None:
                 self._show.close()
+                done = self._show.done()
             self._kill_all()
-            _say("Quit. Run the same command again to resume.")
+            _say(f"Quit{done}. Run the same command again to resume.")
             os._exit(InterruptedRunError.exit_code)
         self.is_stopping = True
         if self._show is not None:

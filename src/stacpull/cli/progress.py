@@ -82,7 +82,7 @@ class Display:
                 if is_verbose:
                     self.say(f"failed: {item.collection}/{item.item} {key}: {message}")
             case ItemGone(item=item, assets=assets, bytes=freed, removed=removed):
-                what = "removed" if removed else "gone"
+                what = "removing" if removed else "gone"
                 self.say(f"{what}: {item.collection}/{item.item} ({quantity(assets, 'file')}, {size(freed)})")
             case RunStarted(resumed=True):
                 self.say("resuming the unfinished run")
@@ -118,6 +118,10 @@ class Display:
         if not self._is_closed:
             self._is_closed = True
             self.hide()
+
+    def done(self) -> str:
+        now = self._now
+        return f": {now.assets_done:,} of {now.assets_planned:,} files" if isinstance(now, Progress) else ""
 
     def hide(self) -> None:
         """Remove the block until it is drawn again. A signal handler may call this at any point."""
