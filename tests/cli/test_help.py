@@ -131,7 +131,10 @@ def test_an_option_of_another_tool_gets_the_one_to_use(stacpull_command, typed, 
 @pytest.mark.parametrize(
     ("typed", "hint"),
     [
-        (["status", "m", "n"], "'n': `status` takes only DEST.\nUsage: stacpull status [OPTIONS] DEST\n"),
+        (
+            ["status", "m", "n"],
+            "'n': `status` takes only DEST. Quote spaces and *, and join numbers with commas.",
+        ),
         (["export", "d", "x.parquet", "-o", "y"], "No such option '-o': give it as the second argument."),
         (["verify", "d", "-o", "y"], "No such option '-o'."),
         (["failures", "d", "-n", "5"], "No such option '-n'.\n"),

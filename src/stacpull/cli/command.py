@@ -148,7 +148,8 @@ class Command(click.Command):
         if extra:
             takes = " and ".join(map(str.upper, self._arguments)) or "options"
             unexpected = ", ".join(map(repr, extra))
-            raise click.UsageError(f"Unexpected {unexpected}: `{self.name}` takes only {takes}.", ctx)
+            text = f"Unexpected {unexpected}: `{self.name}` takes only {takes}."
+            raise click.UsageError(f"{text} Quote spaces and *, and join numbers with commas.", ctx)
         config = ctx.params.get("config", toml.Config())
         origins = {ctx.get_parameter_source(name) for name in config.addresses}
         if len(origins) > 1 and {*config.addresses} <= {*self._arguments}:

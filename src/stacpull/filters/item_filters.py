@@ -88,7 +88,9 @@ class IdsFilter(ItemFilter):
         missing = self.missing()
         if missing and complete:
             of_ids = f"{len(missing):,} of {quantity(len(self._wanted), 'id')}"
-            texts.append(f"The source listed no item for {of_ids}, such as {', '.join(missing[:3])[:200]}.")
+            hint = " Repeat --ids for each id." if "," in missing[0] else ""
+            shown = ", ".join(missing[:3])[:200]
+            texts.append(f"The source listed no item for {of_ids}, such as {shown}.{hint}")
         return texts
 
     def pushed_down(self) -> Json:

@@ -35,7 +35,10 @@ def connection_failure(error: BaseException | None, host: str) -> Failure:
             message += " If that is intended, use --allow-private-hosts."
         return Failure(FailureKind.ADDRESS, message, host=host)
     if isinstance(error, socket.gaierror | UnicodeError):  # or a label that is too long for the encoding
-        return Failure(FailureKind.NETWORK, f"The name {host} could not be looked up.", host=host)
+        message = f"The name {host} could not be looked up."
+        if host.endswith(".amazonaws.com"):
+            message += " Check --region; another S3 service needs --endpoint-url."
+        return Failure(FailureKind.NETWORK, message, host=host)
     if isinstance(error, TimeoutError | ConnectionAbortedError) and error.errno is None:  # asyncio's own
         return Failure(FailureKind.STALLED, f"Connecting to {host} took too long.", host=host)
     if isinstance(error, ssl.SSLCertVerificationError):

@@ -126,10 +126,8 @@ def ensure_self(document: Json, url: str) -> Json:
 def next_links(page: Json) -> list[Json]:
     """Return the next links of a page, or the cursor of the next page (`next`) in place of a link."""
     planet_link = {"href": object_or_empty(page.get("_links")).get("_next")}  # of Planet's Data API
-    links = []
-    for link in (*links_with(page, "next"), planet_link):
-        if str(link.get("href") or "").strip():
-            links.append(link)
+    stated = [*links_with(page, "next"), planet_link]
+    links = [link for link in stated if str(link.get("href") or "").strip()]
     cursor = object_or_empty(page.get("context")).get("next")  # Sentinel Hub's catalog
     if not links and _is_text_or_integer(cursor):
         links.append({"next": cursor})
@@ -243,6 +241,7 @@ def no_collection_text(source: str, name: str, names: list[str]) -> str:
     if not near:
         near = [known for known in names if name.casefold() in known.casefold()]
     hint = f"did you mean {' or '.join(near[:3])}?" if near else collections_text(names)
+    hint += " Repeat -C for each collection." if "," in name else ""
     return f"{source} has no collection {name}: {hint}"
 
 
