@@ -20,7 +20,7 @@ from stacpull.json_values import object_or_empty
 from stacpull.models import Json, Page
 from stacpull.net.transport import TransferError
 from stacpull.planning.hrefs import linked_hrefs
-from stacpull.planning.item_plan import NO_COLLECTION
+from stacpull.planning.item_plan import NO_COLLECTION, size_and_checksum
 from stacpull.planning.layout import Layout
 from stacpull.selection import Selection
 from stacpull.sources.source import MIN_ITEMS, PageSize, Source, WalkStart
@@ -91,10 +91,16 @@ async def check_first_page(setup: WalkSetup, page: Page, starts: Sequence[WalkSt
         if getattr(selection, name) is False and not any(name in own for own in properties):
             effect = f"so --no-{name.replace('_', '-')} keeps all"
             warnings.append(f"No item on the first page has {name}, {effect}: {_LABEL_ITEMS}")
+    assets = [asset for item in items for asset in object_or_empty(item.get("assets")).items()]
+    stated = [(key, asset) for key, asset in assets if "file:checksum" in object_or_empty(asset)]
+    unknown = {key for key, asset in stated if size_and_checksum(asset)[1] is None}
+    if unknown:
+        names = ", ".join(sorted(unknown))[:100]
+        warnings.append(f"Checksums of an unknown kind, such as of {names}, cannot be verified.")
     has_links = _linked_href(selection, items, page.request.url) is not None
     is_one_collection = len({start.collection for start in starts}) == 1
     if is_one_collection and not (selection.expand_prefix or has_links):
-        keys = {key for item in items for key in object_or_empty(item.get("assets"))}
+        keys = dict(assets)
         for option, globs in {"asset": selection.assets, "exclude-asset": selection.exclude_assets}.items():
             unmatched = [glob for glob in globs if not fnmatch.filter(keys, glob)]
             is_said = option == "asset" and len(unmatched) == len(globs)  # another warning: none matches
