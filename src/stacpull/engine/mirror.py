@@ -311,8 +311,8 @@ async def run_from_ledger(
     if missing and not (resolved.headers or resolved.query or options.filled_profile):
         keys = " and ".join(missing)
         raise CredentialsError(
-            f"The run of {spec.source} was started with {keys}. Keys are not stored: set {keys} again, "
-            "or use --header or --credentials."
+            f"The run of {spec.source} was started with {keys}. Keys are not stored: set {keys}, and give "
+            "--header or --credentials again if you used them."
         )
     run = await call_ledger(opened, lambda db: runs.begin(db, spec, time.time(), options.remembered))
     await call_ledger(opened, lambda db: requeue(db, run))
