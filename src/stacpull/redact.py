@@ -178,10 +178,7 @@ class Secrets:
             pending += [current.__cause__, current.__context__]
             if isinstance(current, BaseExceptionGroup):
                 pending += current.exceptions
-            masked_args = []
-            for argument in current.args:
-                masked_args.append(self.masked(argument) if isinstance(argument, str) else argument)
-            current.args = tuple(masked_args)
+            current.args = tuple(self.masked(arg) if isinstance(arg, str) else arg for arg in current.args)
             if hasattr(current, "__notes__"):
                 current.__notes__ = [self.masked(note) for note in current.__notes__]
 

@@ -258,10 +258,8 @@ def _extent(document: Json) -> Json:
     intervals = []
     for interval in list_or_empty(temporal.get("interval")):
         if isinstance(interval, list) and len(interval) == 2:  # noqa: PLR2004 - start and end
-            ends = []
-            for end in map(parse_instant, interval):
-                ends.append(None if end is None else rfc3339(in_utc(end)))
-            intervals.append(ends)
+            ends = map(parse_instant, interval)
+            intervals.append([None if end is None else rfc3339(in_utc(end)) for end in ends])
     if not intervals:
         intervals = [[None, None]]
     return {"spatial": {"bbox": boxes}, "temporal": {"interval": intervals}}

@@ -115,11 +115,8 @@ def _with_absolute_hrefs(item: Json, base: str) -> Json:
             return value
         return {**value, "href": join(base, href) or href}
 
-    links = []
-    for link in objects_in(item.get("links")):
-        if str(link.get("rel")).lower() != "self":
-            links.append(absolute(link))
-    item = {**item, "links": links}
+    links = [link for link in objects_in(item.get("links")) if str(link.get("rel")).lower() != "self"]
+    item = {**item, "links": list(map(absolute, links))}
     assets = item.get("assets")
     if isinstance(assets, dict):
         item["assets"] = {key: absolute(asset) for key, asset in assets.items()}

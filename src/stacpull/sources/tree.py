@@ -152,10 +152,7 @@ def _items_in(document: Document, collection: str) -> tuple[list[Json], list[Fai
     failures = [entry.failure for entry in unreadable]
     if not is_item and documents.next_links(body):  # an item may link to its neighbour
         failures.append(Failure(FailureKind.ITEM, f"{name} {documents.NOT_FOLLOWED}"))
-    named_items = []
-    for item in items:
-        named_items.append({**item, "collection": item.get("collection") or collection})
-    return named_items, failures
+    return [{**item, "collection": item.get("collection") or collection} for item in items], failures
 
 
 class TreeSource(Source):
