@@ -10,12 +10,12 @@ from pathlib import Path
 import anycrc
 import attrs
 import pytest
-from tests.events import stopping_at
+from tests.events import stopping_at, warnings
 from tests.net.memory import Answer
 from tests.security.sources import Source, feature
 
 from stacpull import Damage, Options, sync
-from stacpull.events import RunStarted
+from stacpull.events import Event, RunStarted
 from stacpull.net.transport import Request
 
 BODIES = {"/empty": b"", "/small": b"a band of a patch", "/long": random.Random(1).randbytes(3_000_000)}
@@ -65,6 +65,17 @@ def test_the_selected_digest_is_recorded(tmp_path, checksum):
     assert ("file:checksum" in (tmp_path / "c/i0/i0.json").read_text()) == (checksum == "sha256")
     found = sync.verify(tmp_path)
     assert (found.damaged, found.unproven) == (0, 0 if checksum != "none" else 3)
+
+
+@pytest.mark.parametrize("unknown", ["d50120" + 32 * "00", "ffff20" + 32 * "00"])
+def test_a_stated_checksum_of_an_unknown_kind_is_reported_and_no_failure(tmp_path, unknown):
+    events = list[Event]()
+    with Source(others=served) as source:
+        source.features = [feature("i", {"a": source.url("/0/small")})]
+        source.features[0]["assets"]["a"]["file:checksum"] = unknown
+        report = sync.mirror(source.api, tmp_path, on_event=events.append)
+    assert (report.assets_done, report.exit_code) == (1, 0)
+    assert "Checksums of an unknown kind, such as of a, cannot be verified." in warnings(events)
 
 
 @pytest.mark.parametrize(("checksum", "key"), [("sha256", "long"), ("crc64nvme", "small")])

@@ -369,6 +369,18 @@ def test_a_collection_with_assets_of_its_own_stays_listed(tmp_path: Path) -> Non
     assert sync.verify(tmp_path).damaged == 0
 
 
+def test_removals_are_listed_before_they_are_made(tmp_path, replica):
+    def listen(event: Event) -> None:
+        if isinstance(event, ItemGone):
+            raise KeyError(event.item.item)
+
+    mirrored(replica.base_url, tmp_path)
+    del replica.items["item-0002"]
+    with pytest.raises(KeyError, match="item-0002"):
+        sync.mirror(replica.base_url, tmp_path, options=PRUNE, on_event=listen)
+    assert (tmp_path / "evolving/item-0002/item-0002.json").exists()
+
+
 def test_verify_counts_files_of_an_interrupted_pruning_as_leftovers(tmp_path, replica):
     mirrored(replica.base_url, tmp_path)
     with closing(sqlite3.connect(tmp_path / ".stacpull/ledger.sqlite", isolation_level=None)) as db:

@@ -118,7 +118,11 @@ MISTAKES = {
     ),
     "two collections in one -C": Mistake(
         ("plan", "{api}", "--collection", f"{LABELS},{SOURCE}"),
-        f"has no collection {LABELS},{SOURCE}: did you mean {SOURCE} or {LABELS}?",
+        f"has no collection {LABELS},{SOURCE}: did you mean {SOURCE} or {LABELS}? Repeat -C for each",
+    ),
+    "two ids in one --ids": Mistake(("plan", "{api}", "-C", "--ids", "a,b"), "Repeat --ids for each id.", 0),
+    "a box in four words": Mistake(
+        ("mirror", "{api}", "d", "-C", "--bbox", "5", "40", "10", "60"), "join numbers with commas."
     ),
     **{
         f"latitude before longitude in {words[0]}": Mistake(
