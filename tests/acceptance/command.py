@@ -41,8 +41,6 @@ SMALL = 12
 _SOURCE = str(Path(package.__file__).parents[1])
 """Where the package is imported from: the tree that is tested, wherever the command was installed from."""
 _FOREIGN = ("AWS_", "MLHUB_", "STACPULL_", "PYTHON")
-_OF_THE_TREE = ("PYTHONPATH",)
-"""Says which tree is tested, where it is not the one that is installed."""
 
 
 def environment(*replicas: MlhubReplica, **more: str | None) -> dict[str, str]:
@@ -51,7 +49,6 @@ def environment(*replicas: MlhubReplica, **more: str | None) -> dict[str, str]:
     A value of None in `more` takes a variable away.
     """
     kept = {name: value for name, value in os.environ.items() if not name.startswith(_FOREIGN)}
-    kept |= {name: os.environ[name] for name in _OF_THE_TREE if name in os.environ}
     kept |= {"AWS_EC2_METADATA_DISABLED": "true", "AWS_CONFIG_FILE": "/nonexistent/config"}
     kept["AWS_SHARED_CREDENTIALS_FILE"] = "/nonexistent/credentials"
     kept["PYTHONPATH"] = _SOURCE

@@ -171,9 +171,21 @@ class Disk:
         covered = self._covered(at)
         entries = self._entries(at, covered, lambda: chosen(draw))
         inodes: dict[int, int] = {}
-        self._write(
-            dest, _ROOT, entries, at, covered, lambda sure, unsure: damage(sure, unsure, draw), inodes
-        )
+
+        def write(place: Path, directory: int) -> None:
+            place.mkdir()
+            for name, number in sorted(entries.get(directory, {}).items()):
+                node = self.nodes[number]
+                if node.is_directory:
+                    write(place / name, number)
+                    continue
+                sure = [change for change in node.bytes if change.at < min(at, covered(number))]
+                unsure = [change for change in node.bytes if covered(number) <= change.at < at]
+                (place / name).write_bytes(damage(applied(b"", sure), unsure, draw))
+                if node.inode is not None:
+                    inodes[(place / name).stat().st_ino] = node.inode
+
+        write(dest, _ROOT)
         return inodes
 
     def _covered(self, at: int) -> Callable[[int], int]:
@@ -204,28 +216,6 @@ class Disk:
                 else:
                     found[entry.directory][entry.name] = entry.leads_to
         return found
-
-    def _write(
-        self,
-        place: Path,
-        directory: int,
-        entries: dict[int, dict[str, int]],
-        at: int,
-        covered: Callable[[int], int],
-        damage: Callable[[bytes, Sequence[_Bytes]], bytes],
-        inodes: dict[int, int],
-    ) -> None:
-        place.mkdir()
-        for name, number in sorted(entries.get(directory, {}).items()):
-            node = self.nodes[number]
-            if node.is_directory:
-                self._write(place / name, number, entries, at, covered, damage, inodes)
-                continue
-            sure = [change for change in node.bytes if change.at < min(at, covered(number))]
-            unsure = [change for change in node.bytes if covered(number) <= change.at < at]
-            (place / name).write_bytes(damage(applied(b"", sure), unsure))
-            if node.inode is not None:
-                inodes[(place / name).stat().st_ino] = node.inode
 
 
 def applied(content: bytes, changes: Iterable[_Bytes]) -> bytes:

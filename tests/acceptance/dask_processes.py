@@ -5,7 +5,6 @@ They are forked (`forked_command`): starting one takes a second of processor tim
 
 import json
 import os
-import signal
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -97,7 +96,8 @@ class DaskProcesses:
     ) -> Process:
         """Start a process that logs to a file of its own."""
         code = f"import sys; sys.argv[0] = 'dask'; from {module} import main; main()"
-        with self._new_log(name).open("wb") as log, Path(os.devnull).open("rb") as nothing:
+        path = self.place / f"{len(list(self.place.glob('*.log')))}-{name}.log"
+        with path.open("wb") as log, Path(os.devnull).open("rb") as nothing:
             streams = nothing, log, log
             if forked and _forker().can_run(env):
                 numbers = (stream.fileno() for stream in streams)
@@ -106,21 +106,12 @@ class DaskProcesses:
             command = [sys.executable, "-c", code, *arguments]
             return subprocess.Popen(command, None, None, *streams, env=env, start_new_session=True)
 
-    def restart_scheduler(self) -> None:
-        self.scheduler.send_signal(signal.SIGKILL)
-        self.scheduler.wait()
-        self.scheduler = self._start_scheduler()
-
-    def replace_workers(self) -> None:
-        for process in self.workers:
-            process.kill()
-            process.wait()
+    def restart(self) -> None:
+        """Start the scheduler again, at the same address, and as many workers; those that run are killed."""
+        self.__exit__()
         self.workers.clear()
-        for _ in range(self._count):
-            self.add_worker()
+        self.scheduler = self._start_scheduler()
+        self.__enter__()
 
     def log(self) -> str:
         return "\n".join(path.read_text(errors="replace") for path in sorted(self.place.glob("*.log")))
-
-    def _new_log(self, of: str) -> Path:
-        return self.place / f"{len(list(self.place.glob('*.log')))}-{of}.log"

@@ -44,13 +44,6 @@ class Before:
     digests: Mapping[str, str] = field(default_factory=dict)
     known: KnownFiles = field(default_factory=KnownFiles)
 
-    def may_lie_there(self, name: str, row: Row | None, digest: str) -> bool:
-        """Whether an old content is right: nothing newer was recorded."""
-        return self.digests.get(name) == digest and (row is None or row == self.known.done.get(name))
-
-    def was_missing(self, name: str, row: Row) -> bool:
-        return name not in self.digests and row == self.known.done.get(name)
-
 
 def await_rest(dest: Path) -> None:
     """Wait until no process works on DEST: after a kill, the store process publishes what was received."""
@@ -99,7 +92,8 @@ class InspectedMirror:
         self.max_reserved = max(self.max_reserved, len(known.reserved))
         self._metadata = metadata_files(self.expected)
         for name, row in sorted(known.done.items()):
-            if name not in found and not self.before.was_missing(name, row):
+            was_missing = name not in self.before.digests and row == self.before.known.done.get(name)
+            if name not in found and not was_missing:
                 yield f"{name} is done, and not there"
         for name in sorted(self.before.digests.keys() - found.keys()):
             yield f"{name} lay there before, and is gone"
@@ -117,24 +111,21 @@ class InspectedMirror:
                 yield f"{name} is there, and the ledger knows nothing of it"
         elif name not in self._metadata:
             yield f"{name} belongs to nothing"
-        elif self._seen.get(name) != stamp and not (self._is_old(name, path) or _is_document(path)):
+        elif self._seen.get(name) != stamp and not self._is_right_json(name, path):
             yield f"{name} is not a JSON document ({stat.st_size} bytes)"
         self._seen[name] = stamp
 
     def _is_right(self, name: str, path: Path, row: Row | None) -> bool:
+        """An old content is right as well, if nothing newer was recorded."""
         found = digest(path)
-        if self.before.may_lie_there(name, row, found):
+        if self.before.digests.get(name) == found and row in {None, self.before.known.done.get(name)}:
             return True
         return found == self.expected[name].sha256 and (
             row is None or row.sha256 is None or row.sha256 == found
         )
 
-    def _is_old(self, name: str, path: Path) -> bool:
-        return self.before.digests.get(name) == digest(path)
-
-
-def _is_document(path: Path) -> bool:
-    try:
-        return isinstance(json.loads(path.read_bytes()), dict)
-    except ValueError:
-        return False
+    def _is_right_json(self, name: str, path: Path) -> bool:
+        try:
+            return isinstance(json.loads(path.read_bytes()), dict)
+        except ValueError:
+            return self.before.digests.get(name) == digest(path)

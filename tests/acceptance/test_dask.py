@@ -454,8 +454,7 @@ def test_without_scheduler_and_workers_a_run_ends_and_another_cluster_completes_
         with pytest.raises(stacpull.StacpullError, match=re.escape(message)) as raised:
             running.result()
         assert raised.value.exit_code == 1
-        processes.restart_scheduler()
-        processes.replace_workers()
+        processes.restart()
         report = sync.resume(dest, options=options_for(replica, dask=processes.address))
     assert report.exit_code == 0
     assert is_whole(dest, replica, ITEMS)

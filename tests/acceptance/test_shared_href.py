@@ -55,7 +55,6 @@ def test_a_shared_href_is_fetched_once(tmp_path: Path, size: int, checksum: str,
 
 def test_a_long_file_that_is_published_is_not_fetched_again(tmp_path: Path) -> None:
     """The third item links to the file of the first in its place, and no longer to its part."""
-
     waited = iter([Answer(503, headers={"Retry-After": "2"})])  # the first file is published meanwhile
     body = Answer(body=b"p" * 3_000_000, headers={"ETag": '"1"'})
 

@@ -96,7 +96,6 @@ async def test_the_checked_address_is_the_one_connected_to(transport: str) -> No
 
 def test_a_public_source_cannot_lead_to_private_addresses(tmp_path, monkeypatch):
     """SOURCE is far away (behind a proxy: no other is at hand); its hrefs and redirects lead inside."""
-
     with WireServer({"/x": [Answer(body=b"inside")]}) as inside:
         away = Answer(302, headers={"Location": inside.url("/x")})
         with Source(others=lambda _: away, name="far.example") as source, Proxy(source.port) as proxy:

@@ -56,7 +56,6 @@ def test_https_goes_through_a_tunnel_that_shows_the_proxy_nothing(dest, authorit
 
 def test_a_proxy_that_presents_another_certificate_is_refused(dest, authority, monkeypatch):
     """The tunnel ends at a host with a certificate for another name."""
-
     with (
         Source(tls=authority.server("evil.example"), name="far.example") as source,
         Proxy(source.port) as proxy,
@@ -137,7 +136,6 @@ def test_no_request_for_an_internal_address_goes_to_a_proxy(dest, monkeypatch, h
 @pytest.mark.parametrize("variable", ["ALL_PROXY", "all_proxy"])
 def test_the_proxy_for_everything(dest: Path, monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
     """It is used, and refused by name if it is of another kind; one for the scheme goes before it."""
-
     with Source(others=data, name="far.example") as source, Proxy(source.port) as proxy:
         source.features = [feature("i", {"far": source.url("/far")})]
         monkeypatch.setenv(variable, f"http://127.0.0.1:{proxy.port}")

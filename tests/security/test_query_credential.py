@@ -50,7 +50,6 @@ def chain_of(error: BaseException) -> list[str]:
 @pytest.mark.parametrize("path", ["", "/items"])
 def test_an_invalid_page_does_not_reveal_the_credential(tmp_path, name, answer, path, capfd):
     """The error names the page's URL."""
-
     with Source(routes={f"/collections/c{path}": lambda _: answer}) as source:
         with pytest.raises(StacpullError) as caught:
             mirror(source.api, tmp_path / "m", options=options(name))

@@ -6,7 +6,7 @@ printed, the arguments of their processes and those these started, and what each
 asked that the secret was not for.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import islice
@@ -43,12 +43,8 @@ class Watch:
         if replica not in self.replicas:
             self.replicas.append(replica)
 
-    def secrets(self) -> list[str]:
-        found = [_secrets_of(one) for one in self.replicas]
-        return [secret for secrets in found for secret in secrets if secret]
-
     def assert_clean(self, top: Path) -> None:
-        secrets = self.secrets()
+        secrets = [secret for one in self.replicas for secret in _secrets_of(one) if secret]
         if not secrets:
             return
         owned = [Path(entry) for entry in entries_under(top) if entry.name.endswith(".stacpull")]
@@ -147,16 +143,13 @@ def every_replica() -> Iterator[None]:
     """Let replicas report themselves when a test requests what to point clients at them with."""
     with pytest.MonkeyPatch.context() as patch:
         for kind in (MlhubReplica, SentinelHubReplica):
-            patch.setattr(kind, "exports", _noted(kind.exports))
+
+            def noted(replica: Any, exports: Any = kind.exports) -> dict[str, str]:
+                CURRENT.note(replica)
+                return exports(replica)
+
+            patch.setattr(kind, "exports", noted)
         yield
-
-
-def _noted(exports: Callable[[Any], dict[str, str]]) -> Callable[[Any], dict[str, str]]:
-    def noted(replica: MlhubReplica | SentinelHubReplica) -> dict[str, str]:
-        CURRENT.note(replica)
-        return exports(replica)
-
-    return noted
 
 
 @pytest.fixture(autouse=True)
