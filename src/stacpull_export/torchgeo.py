@@ -153,14 +153,14 @@ class _Tree:
             target = self._out / folder / f"{name}_{safe_segment(key)}{suffix}"
             if target in placed:
                 raise StacpullError(f"{name} has several files for {key}, and TorchGeo reads only one.")
-            self._link(file.path, target)
+            self._link(file, target)
             placed.add(target)
             self._bytes += file.size
 
     def place_labels(self, sample: TrainingSample, files: list[SampleFile], folder: str, name: str) -> None:
         target = self._out / folder / f"{name}_labels_metadata.json"
         if files:
-            self._link(files[0].path, target)
+            self._link(files[0], target)
             self._bytes += files[0].size
             return
         data = orjson.dumps({"labels": sample.labels})
@@ -184,12 +184,14 @@ class _Tree:
         notes = [f"{text}{number:,}." for text, number in counts.items() if number]
         return self._samples.report(lists, self._bytes, notes)
 
-    def _link(self, path: str, target: Path) -> None:
-        source = self._contents.dest / path
+    def _link(self, file: SampleFile, target: Path) -> None:
+        source = self._contents.dest / file.path
         part = target.with_name(f".{target.name}.part")
-        obstacle = self._contents.files.state_of(path, algorithm=None).obstacle
-        if obstacle is not None:
-            raise DestinationError(f"{source} cannot be read: there is {obstacle}.")
+        state = self._contents.files.state_of(file.path, algorithm=None)
+        if state.obstacle is not None:
+            raise DestinationError(f"{source} cannot be read: there is {state.obstacle}.")
+        if state.size not in {None, file.size}:  # None: it is missing
+            raise DestinationError(f"{source} is not of {file.size:,} bytes: {self._contents.verify_first}.")
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
             if os.path.lexists(target) and os.path.samestat(target.lstat(), source.lstat()):

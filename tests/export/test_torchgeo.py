@@ -126,6 +126,12 @@ def test_several_files_for_a_band_are_refused(mirrored: Any, tmp_path: Path) -> 
             export(dest, tmp_path / version, f"torchgeo-{version}")
 
 
+def test_a_file_of_another_size_is_refused(dest: Path, tmp_path: Path) -> None:
+    next(dest.rglob("*B04*.tif")).write_bytes(b"cut")
+    with pytest.raises(stacpull.DestinationError, match=r"is not of [0-9,]+ bytes: run `stacpull verify"):
+        export(dest, tmp_path / "t", "torchgeo-v1", splits={"train": PATCHES})
+
+
 def test_an_export_that_is_stopped_has_no_list_and_is_continued(dest: Path, tmp_path: Path) -> None:
     out = tmp_path / "v2"
     stop = asyncio.Event()
