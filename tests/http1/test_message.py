@@ -8,7 +8,8 @@ from itertools import pairwise
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.http1.responses import BROKEN, CHUNKED, HOSTILE, OK, SOUND
+from tests.http1.fast_transport import HELLO
+from tests.http1.responses import BROKEN, CHUNKED, COOKIES, HOSTILE, OK, SOUND
 
 from stacpull.http1.connection import ResponseParser
 from stacpull.models import FailureKind
@@ -31,6 +32,35 @@ def received(pieces: list[bytes], response: ResponseParser | None = None, error=
     keep = response.keeps_alive and kind is None
     status = response.status if kind is None else 0  # whether it was known depends on the pieces
     return status, dict(response.fields), bytes(response.take()), kind, keep
+
+
+def test_sound_responses_are_read_and_broken_ones_fail() -> None:
+    """As read from a socket: at most 64 KiB at once."""
+
+    def is_read(raw: bytes) -> bool:
+        return received([raw[at : at + 65_536] for at in range(0, len(raw), 65_536)])[3] is None
+
+    cookies = OK + COOKIES + b"Content-Length: 5\r\n\r\nhello"
+    assert [raw for raw in (*SOUND, cookies) if not is_read(raw)] == []
+    assert [raw for raw in BROKEN if is_read(raw)] == []
+
+
+@pytest.mark.parametrize(
+    ("raw", "kind"),
+    [
+        (HELLO + HELLO, FailureKind.OVERLONG),
+        (CHUNKED + b"5\r\nhello\r\n0\r\n\r\nmore", FailureKind.OVERLONG),
+        (b"HTTP/1.1 204 None\r\n\r\nhello", FailureKind.OVERLONG),
+        (b"HTTP/1.1 103 Early\r\nContent-Length: 2\r\n\r\nab" + HELLO, FailureKind.SERVER),
+        (b"HTTP/1.1 099 Odd\r\nContent-Length: 1\r\n\r\nh", FailureKind.SERVER),
+        (b"HTTP/1.1 20 OK\r\nContent-Length: 1\r\n\r\nh", FailureKind.SERVER),
+        (OK + b"Content-Length: 18446744073709551615\r\n\r\nhello", FailureKind.TRUNCATED),
+        (b"HTTP/1.1 102 Processing\r\n\r\n" * 40_000, FailureKind.SERVER),
+    ],
+    ids=lambda value: repr(value[:40]) if isinstance(value, bytes) else "",
+)
+def test_failures_have_their_kind(raw: bytes, kind: FailureKind) -> None:
+    assert received([raw])[3] is kind
 
 
 @pytest.mark.parametrize("raw", SHORT, ids=lambda raw: repr(raw[:40]))
