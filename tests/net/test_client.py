@@ -199,17 +199,6 @@ def test_a_success_or_a_redirect_to_another_host_ends_a_row_of_refusals(answer: 
     assert setting.failure("https://h.example/x").kind is kind
 
 
-async def test_leaving_a_response_with_a_failure_informs_the_gate() -> None:
-    setting = Setting({"https://h.example/x": [OK]})
-    trouble = TransferError(Failure(FailureKind.REFUSED, "a page to log in at", 200, "h.example"))
-    gate = setting.client.route("https://h.example/x").gate
-    gate._refusals["asset"] = MAX_REFUSALS - 1
-    async with setting.client.stream(Request("https://h.example/x")) as left:
-        await left.close(trouble)
-    assert "50 requests in a row with an error or" in trouble.count_refusal(trouble.failure).message
-    assert all(gate.in_use == 0 for gate in setting.gates.values())
-
-
 @pytest.mark.parametrize(
     ("body", "kind"),
     [(b"hello", FailureKind.FORMAT), (gzip.compress(bytes(5_000_000)), FailureKind.OVERLONG)],

@@ -1,14 +1,10 @@
 from __future__ import annotations
 
 import pytest
-from tests.net.memory import Answer, MemoryTransport
 
-from stacpull.clock import SystemClock
 from stacpull.hosts import host_of, origin_of
-from stacpull.models import FailureKind
-from stacpull.net.client import Client, HostCredentials
-from stacpull.net.gate import GateSettings
-from stacpull.net.transport import Request, TransferError
+from stacpull.net.client import HostCredentials
+from stacpull.net.transport import Request
 from stacpull.redact import Secret
 from stacpull.urls import same_site
 from stacpull_logins.logins import HostPattern
@@ -68,29 +64,6 @@ def test_a_port_that_is_not_a_number_matches_no_host(scheme: str, port: str) -> 
     assert not below.covers(*origin_of(url.replace("source.", "a.source.")))
     with pytest.raises(ValueError, match="must be like"):
         HostPattern.read(f"{scheme}://source.example:{port or 'x'}")
-
-
-@pytest.mark.parametrize("port", ODD_PORTS)
-async def test_a_url_with_an_invalid_port_is_not_requested(port: str) -> None:
-    away = Answer(302, headers={"Location": f"http://source.example:{port}/hop"})
-    clock = SystemClock()
-    transport = MemoryTransport({"http://source.example/redirect": [away]}, clock)
-    client = Client({"http": transport}, GateSettings(clock, 4, is_fixed=True))
-    found: list[FailureKind] = []
-    for url in (f"http://source.example:{port}/x", "http://source.example/redirect"):
-        with pytest.raises(TransferError) as caught:
-            async with client.stream(Request(url)):
-                pass
-        found.append(caught.value.failure.kind)
-    requested = [request.url for request in transport.requests]
-    assert found == [FailureKind.SCHEME, FailureKind.REDIRECT]
-    assert requested == ["http://source.example/redirect"]
-
-
-def test_the_origin_of_a_url_is_normalised() -> None:
-    assert origin_of("HTTPS://Host:8443/x?q#f") == ("https", "host", 8443)
-    assert origin_of("http://[::1]/x") == ("http", "[::1]", 80)
-    assert origin_of("https://host:port/x") == ("https", "", None)
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from typing import Any
 
 import pytest
@@ -11,7 +11,7 @@ from tests.virtual_clock import VirtualClock
 
 from stacpull.events import Notice
 from stacpull.models import Failure, FailureKind
-from stacpull.net.gate import MAX_REFUSALS, MAX_UNANSWERED, Gate, GateSettings, RateLimiter
+from stacpull.net.gate import MAX_REFUSALS, MAX_UNANSWERED, Gate, GateSettings
 from stacpull.net.transport import Purpose, TransferError
 
 
@@ -166,28 +166,6 @@ def test_counts_during_a_pause_are_discarded() -> None:
     limits = served(bench, 40)
     assert min(limits) == 8
     assert max(limits) < 16
-
-
-def test_a_pause_takes_one_timer_however_many_requests_wait(monkeypatch: pytest.MonkeyPatch) -> None:
-    bench = Bench()
-    timers: list[float] = []
-
-    def call_later(seconds: float, callback: Callable[[], None]) -> None:
-        timers.append(seconds)
-        asyncio.get_running_loop().call_later(seconds, callback)
-
-    monkeypatch.setattr(bench.clock, "call_later", call_later)
-
-    async def main() -> None:
-        bench.gate.record_throttling(busy(3), "asset")
-        waiting = asyncio.gather(*(bench.hold(str(number), 0) for number in range(5)))
-        await asyncio.sleep(1)
-        bench.gate.record_throttling(busy(5), "asset")
-        await waiting
-
-    bench.run(main())
-    assert timers == [3, 3]
-    assert {when for _, when in bench.log} == {6}
 
 
 def test_a_host_that_refuses_fifty_assets_in_a_row_is_abandoned() -> None:
@@ -399,17 +377,3 @@ def test_a_silent_host_gets_one_request_at_a_time_until_it_answers_and_then_as_m
         assert bench.gate.in_use == 16
 
     bench.run(course())
-
-
-@pytest.mark.parametrize(
-    ("byte_rate", "request_rate", "seconds"), [(1000.0, 0.0, 8.75), (0.0, 2.0, 4.5), (0.0, 0.0, 0.0)]
-)
-async def test_requests_keep_to_the_rates(byte_rate: float, request_rate: float, seconds: float) -> None:
-    """Ten requests of 1000 bytes. Requests and bytes wait for those before them."""
-    clock = VirtualClock()
-    limiter = RateLimiter(clock, byte_rate, saved_seconds=0.25)
-    gate = Gate("h", GateSettings(clock, 64, request_rate=request_rate))
-    for _ in range(10):
-        await gate.acquire("asset")
-        await limiter.spend(1000)
-    assert clock.now == pytest.approx(seconds, abs=0.3)

@@ -88,16 +88,6 @@ def test_retries_until_it_succeeds() -> None:
     assert times[4] - times[3] == 7
 
 
-def test_a_final_first_failure_is_raised_unchanged() -> None:
-    class OwnError(TransferError):
-        """A type that a caller distinguishes."""
-
-    attempts = Attempts([OwnError(gone())])
-    with pytest.raises(OwnError):
-        attempts.run()
-    assert len(attempts.times) == 1
-
-
 @pytest.mark.parametrize("retries", [5, 0, 2])
 def test_the_last_failure_is_raised(retries: int) -> None:
     last = Failure(FailureKind.SERVER, "500.", 500, "h")
@@ -112,10 +102,3 @@ def test_a_long_wait_stops_the_run_and_states_the_time() -> None:
     with pytest.raises(SourceError, match=message) as caught:
         Attempts([throttle(960)]).run()
     assert isinstance(caught.value.__cause__, TransferError)
-
-
-def test_other_errors_pass() -> None:
-    attempts = Attempts([reset(), KeyError("a bug")])
-    with pytest.raises(KeyError):
-        attempts.run()
-    assert len(attempts.noted) == 1
