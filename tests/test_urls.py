@@ -1,15 +1,7 @@
 import pytest
 
 from stacpull.errors import SourceError
-from stacpull.urls import Parameter, add_parameters, join_web, parameter, parameters, set_parameter
-
-
-def test_parameters_keep_their_original_encoding() -> None:
-    assert parameters("https://h/p?token=next%3Aa+b&x&&y=") == [
-        Parameter("token", "next:a b", "token=next%3Aa+b"),
-        Parameter("x", "", "x"),
-        Parameter("y", "", "y="),
-    ]
+from stacpull.urls import join_web, set_parameter
 
 
 @pytest.mark.parametrize(
@@ -25,32 +17,6 @@ def test_parameters_keep_their_original_encoding() -> None:
 )
 def test_setting_a_parameter_keeps_its_position(url: str, expected: str) -> None:
     assert set_parameter(url, "limit", "5") == expected
-
-
-def test_a_value_is_encoded_when_set() -> None:
-    url = set_parameter("https://h/p", "q", "a&b=c d/é")
-    assert url == "https://h/p?q=a%26b%3Dc%20d%2F%C3%A9"
-    assert parameter(url, "q") == "a&b=c d/é"
-
-
-def test_added_parameters_are_appended_unchanged() -> None:
-    added = parameters("https://h/x?bbox=1,2,3,4")
-    assert add_parameters("https://h/p?a=1", added) == "https://h/p?a=1&bbox=1,2,3,4"
-
-
-@pytest.mark.parametrize(
-    ("href", "expected"),
-    [
-        ("items?token=a", "https://h/v1/c/items?token=a"),
-        ("?token=a", "https://h/v1/c/items?token=a"),
-        ("/x", "https://h/x"),
-        ("//other/x", "https://other/x"),
-        (" http://other:8/x#part ", "http://other:8/x"),
-        ("https://user:word@h/x?y@z", "https://h/x?y@z"),
-    ],
-)
-def test_hrefs_are_joined_to_a_base(href: str, expected: str) -> None:
-    assert join_web("https://h/v1/c/items?limit=1", href) == expected
 
 
 @pytest.mark.parametrize(

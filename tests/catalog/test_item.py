@@ -225,21 +225,6 @@ def test_invalid_links_are_left_out_and_an_invalid_version_is_replaced(links: An
 
 
 @pytest.mark.parametrize(
-    ("base", "href", "expected"),
-    [
-        ("https://h.test/c/i.json", "./a.tif", "https://h.test/c/a.tif"),
-        ("https://h.test/c/i.json", "../a.tif?key=k", "https://h.test/a.tif"),
-        ("s3://b/c/i.json", "./a.tif", "s3://b/c/a.tif"),
-        ("https://h.test/c/i.json", "//[", "//["),
-        (None, "./a.tif", "./a.tif"),
-    ],
-)
-def test_relative_hrefs_are_resolved_against_the_items_url(base, href, expected):
-    document = stored(item(assets={"a": {"href": href}}), base=base)
-    assert document["assets"] == {"a": {"href": expected}}
-
-
-@pytest.mark.parametrize(
     ("members", "expected"),
     [
         ({}, {"geometry": {"type": "Point", "coordinates": [1.0, 2.0]}, "bbox": [1.0, 2.0, 1.0, 2.0]}),

@@ -48,12 +48,6 @@ def test_collections_are_listed_over_all_pages() -> None:
     assert (len(reader.requests), len(reader.warnings)) == (6, 1)
 
 
-def test_a_missing_collection_is_reported_with_a_similar_name() -> None:
-    api, _ = source(f"{API}/collections/bigearthnet_v1_label")
-    with pytest.raises(UsageError, match="did you mean bigearthnet_v1_labels"):
-        asyncio.run(api.collections())
-
-
 @pytest.mark.parametrize("body", [[], {}, {"collections": None}, failed(FailureKind.SERVER, 500)])
 def test_an_invalid_list_of_collections(body: object) -> None:
     api, _ = source(table={f"{API}/collections": body})

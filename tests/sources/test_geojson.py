@@ -58,15 +58,6 @@ def test_only_selected_collections_of_later_pages() -> None:
     assert ids(pages_of(source_of(body, more=more), selection=Selection(collections=("y",)))) == ["b", "d"]
 
 
-def test_next_links_of_a_served_page_are_followed() -> None:
-    second = "https://static.test/data/two.json"
-    body = features(item("a"), item("b"), links=[{"rel": "next", "href": "two.json"}])
-    more = {f"{second}?limit=1": features(item("c"))}
-    pages = pages_of(source_of(body, more=more), 1)
-    assert ids(pages) == ["a", "b", "c"]
-    assert pages[-1].request == PageRequest(f"{second}?limit=1")
-
-
 @pytest.mark.parametrize(
     "own", [[], [{"rel": "self", "href": "./i.json"}]], ids=["no self", "a relative self"]
 )

@@ -226,21 +226,6 @@ def test_the_probe_for_an_item_at_a_point_has_an_area() -> None:
 
 
 @pytest.mark.parametrize(
-    ("url", "selection"),
-    [
-        (API, Selection(collections=ONE, bbox=(2, 0, 8, 1))),
-        (API, Selection(collections=ONE, ids=("a_3", "b_3"))),  # the search for the ids is not trusted
-        (API, Selection(collections=("a", "b"), bbox=(2, 0, 8, 1))),
-        (f"{API}/search", Selection(collections=ONE)),
-        (f"{API}/search?limit=5", Selection(collections=ONE, bbox=(2, 0, 8, 1))),
-    ],
-)
-def test_a_search_that_ignores_the_collections_adds_no_items(url: str, selection: Selection) -> None:
-    found = Walked(ModelApi(fault="mixes"), selection, url)
-    assert list(dict.fromkeys(found.names)) == kept(selection)
-
-
-@pytest.mark.parametrize(
     ("url", "selection", "starts"),
     [
         (f"{API}/search", Selection(), [("no-collection", "")]),
