@@ -2,11 +2,10 @@
 
 from itertools import pairwise
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stacpull.byte_ranges import ByteRange, ByteRanges, gaps_in, leading_length, length, merged
+from stacpull.byte_ranges import ByteRange, ByteRanges, gaps_in, length, merged
 
 TOTAL = 40
 ANY = st.lists(st.builds(ByteRange, st.integers(0, TOTAL), st.integers(0, TOTAL)), max_size=8)
@@ -34,11 +33,3 @@ def test_missing_spans_are_the_complement(spans: list[ByteRange], total: int) ->
     gaps = gaps_in(merged(spans), total)
     assert bytes_of(gaps) == set(range(total)) - bytes_of(spans)
     assert is_in_order(gaps)
-
-
-@pytest.mark.parametrize(
-    ("spans", "expected"),
-    [((), 0), ((ByteRange(1, 5),), 0), ((ByteRange(0, 5),), 5), ((ByteRange(0, 5), ByteRange(6, 9)), 5)],
-)
-def test_the_beginning_is_the_prefix_before_the_first_gap(spans: ByteRanges, expected: int) -> None:
-    assert leading_length(spans) == expected

@@ -231,17 +231,6 @@ def test_a_copy_of_the_ledger_in_another_work_directory_is_no_sign_of_a_failed_s
         assert (removed, bench.pending(), tree(dest)) == ([], [], EXPECTED)
 
 
-def test_a_foreign_file_at_a_reserved_path_is_kept(tmp_path: Path) -> None:
-    with started(tmp_path) as bench:
-        arrived = bench.arrive(bench.plan(planned("i", ["a"])).jobs[0], b"ours")
-        transitions.reserve(bench.db, [arrived], [], {})  # killed before the rename
-        (tmp_path / "c" / "i").mkdir(parents=True)
-        (tmp_path / "c" / "i" / "a.tif").write_bytes(b"mine")
-        bench.store.staged.remove_part(arrived.part)  # last: its inode must not be that of the user's file
-    with started(tmp_path) as bench:
-        assert (tree(tmp_path), len(bench.pending())) == ({"c/i/a.tif": b"mine"}, 1)
-
-
 def test_a_file_of_the_user_with_the_same_content_is_not_taken_if_the_part_is_here(tmp_path: Path) -> None:
     """Without the kill, the asset fails: only `--adopt` makes a file of the user part of the mirror."""
     with started(tmp_path) as bench:

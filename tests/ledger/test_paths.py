@@ -11,8 +11,7 @@ import pytest
 from msgspec.structs import replace
 from tests.ledger.plans import NOW, SPEC, asset, commit, item, ledger, received, started
 
-from stacpull.ledger import jobs, paths, transitions
-from stacpull.planning.names import fold
+from stacpull.ledger import jobs, transitions
 
 NFC, NFD = unicodedata.normalize("NFC", "é.tif"), unicodedata.normalize("NFD", "é.tif")
 
@@ -21,23 +20,6 @@ NFC, NFD = unicodedata.normalize("NFC", "é.tif"), unicodedata.normalize("NFD", 
 def db(tmp_path: Path) -> Iterator[sqlite3.Connection]:
     with ledger(tmp_path) as opened:
         yield opened
-
-
-@pytest.mark.parametrize(
-    ("first", "second"), [("b01.tif", "B01.tif"), (NFC, NFD), ("straße.tif", "STRASSE.tif"), ("k", "\u212a")]
-)
-def test_names_that_differ_only_in_spelling_are_made_distinct(db, first, second):
-    _, writer = started(db)
-    one, two = commit(
-        writer,
-        item("i", [asset("a", directory="d", name=first)]),
-        item("j", [asset("a", directory="d", name=second)]),
-    ).jobs
-    assert one.name == first
-    assert two.name is not None
-    assert fold(two.name) != fold(first)
-    assert "~" in two.name
-    assert two.name.endswith(".tif") == second.endswith(".tif")
 
 
 def test_an_assigned_name_is_kept_over_stops_and_new_versions(db: sqlite3.Connection) -> None:
@@ -55,14 +37,6 @@ def test_an_assigned_name_is_kept_over_stops_and_new_versions(db: sqlite3.Connec
     _, writer = started(db, replace(SPEC, source="https://b.example"))
     newer = commit(writer, item("j", [replace(late, size=11)])).jobs[0]
     assert (newer.generation, newer.directory, newer.name) == (1, "d", reserved[0].name)
-
-
-def test_claims_in_a_collection_read_no_names_of_collections(db: sqlite3.Connection) -> None:
-    statements = list[str]()
-    db.set_trace_callback(statements.append)
-    for directory in ("c", "c/i", ""):
-        paths.claim(db, [(1, directory, "own.tif")])
-    assert sum("FROM collections" in text for text in statements) == 1
 
 
 def test_no_collection_has_the_path_of_a_file(db: sqlite3.Connection) -> None:

@@ -25,7 +25,7 @@ from tests.ledger.plans import (
 
 from stacpull.ledger import jobs, queries, runs, transitions
 from stacpull.ledger.batch_writer import BatchWriter
-from stacpull.ledger.schema import AssetState, JsonState
+from stacpull.ledger.schema import JsonState
 from stacpull.models import Asset, Checksum, Failure, FailureKind, WalkBatch, WalkUpdate
 
 MD5 = Checksum("md5", b"1" * 16)
@@ -38,24 +38,6 @@ def again(db: sqlite3.Connection) -> tuple[int, BatchWriter]:
     runs.end(db, last, "complete", None, NOW)
     run, writer = started(db)
     return run.id, writer
-
-
-@pytest.mark.parametrize(
-    ("linked", "written"),
-    [("known", False), ("new", True), ("of other", True), ("unreadable", True), ("unreadable before", False)],
-)
-def test_the_json_of_a_label_is_renewed_when_it_links_to_a_new_source_item(tmp_path, linked, written):
-    label, known = item("l", updated="1"), item("known", parent="l", updated="1")
-    with ledger(tmp_path) as db:
-        others = item("o", updated="1"), item("of other", parent="o", updated="1")
-        commit(started(db)[1], label, known, *others, failed=[unreadable("unreadable before", "l")])
-        item_rowid = db.execute("SELECT id FROM items WHERE name = 'l'").fetchone()[0]
-        publish(db, items=(item_rowid,))
-        if linked.startswith("unreadable"):
-            commit(again(db)[1], label, known, failed=[unreadable(linked, "l")])
-        else:
-            commit(again(db)[1], label, known, item(linked, parent="l", updated="1"))
-        assert (item_rowid in queries.unwritten_items(db, 0, True)) == written
 
 
 def test_a_batch_within_a_page_keeps_what_the_last_page_stated(tmp_path: Path) -> None:
@@ -97,16 +79,6 @@ def test_the_json_is_renewed_when_assets_were_changed_or_added(tmp_path, assets,
             assert found == ((1, JsonState.DUE) if is_first and renewed else (0, JsonState.CURRENT))
             publish(db, *opened, size=max((one.size or 10 for one in assets), default=10))
             publish(db, items=(job.item_rowid,))
-
-
-def test_an_asset_that_can_no_longer_be_planned_stays_done(tmp_path: Path) -> None:
-    with ledger(tmp_path) as db:
-        publish(db, *commit(started(db)[1], item("i", [asset("a")])).jobs)
-        commit(again(db)[1], item("i", problems=[("a", GONE), ("b", GONE)]))
-        states = dict(db.execute("SELECT key, state FROM assets"))
-        assert states == {"a": AssetState.DONE, "b": AssetState.MISSING}
-        assert queries.known_paths(db, ["c/i/a.tif", "c/i/b.tif"]) == {"c/i/a.tif"}
-        assert db.execute("SELECT key FROM failures").fetchall() == [("b",)]
 
 
 def test_items_that_are_sources_of_each_other_are_completed(tmp_path: Path) -> None:
@@ -190,25 +162,6 @@ def test_pending_jobs_equal_the_planned_ones(tmp_path: Path) -> None:
         assert jobs.pending_jobs(db, later, 0, 9) == renamed_jobs
 
 
-def test_hrefs_are_stored_without_credentials(tmp_path: Path) -> None:
-    signed = "https://blob.example/a?se=2026&sig=SECRETSECRET"
-    planned = [
-        replace(asset("a", href="s3://b/a"), alternates=(signed, "https://h.example/a")),
-        replace(asset("b", href="s3://b/b"), alternates=("https://h.example/b",)),
-        asset("c", href="https://blob.example/a#access_token=SECRETSECRET"),
-    ]
-    with ledger(tmp_path) as db:
-        run, writer = started(db)
-        live = commit(writer, item("i", planned)).jobs
-        assert [job.alternates for job in live] == [one.alternates for one in planned]
-        assert [(job.alternates, job.stale) for job in jobs.pending_jobs(db, run.id, 0, 9)] == [
-            (("https://blob.example/a", "https://h.example/a"), True),
-            (("https://h.example/b",), False),
-            ((), True),
-        ]
-    assert b"SECRETSECRET" not in b"".join(p.read_bytes() for p in (tmp_path / ".stacpull").iterdir())
-
-
 def test_a_directory_keeps_its_path_when_a_file_of_this_path_comes(tmp_path: Path) -> None:
     inner = asset("a/b", directory="c/x/a", name="b")
     with ledger(tmp_path) as db:
@@ -216,11 +169,3 @@ def test_a_directory_keeps_its_path_when_a_file_of_this_path_comes(tmp_path: Pat
         more = [asset("a", directory="c/x", name="a"), inner, asset("a/c", directory="c/x/a", name="c")]
         saved = commit(again(db)[1], item("x", more, updated="2021-01-01T00:00:00Z"))
     assert {job.directory for job in saved.jobs if job.key != "a"} == {"c/x/a"}
-
-
-def test_a_directory_may_have_the_path_of_a_failed_asset_that_is_no_longer_listed(tmp_path: Path) -> None:
-    with ledger(tmp_path) as db:
-        (lost,) = commit(started(db)[1], item("i", [asset("a", directory="c/x", name="a")])).jobs
-        fail(db, lost)
-        (job,) = commit(again(db)[1], item("i", [asset("a/b", directory="c/x/a", name="b")])).jobs
-    assert job.directory == "c/x/a"
