@@ -11,7 +11,7 @@ import orjson
 import pytest
 from tests.acceptance.command import LABELS, export_here
 from tests.acceptance.small_api import SmallApi, json_answer
-from tests.events import stopping_at, stopping_when
+from tests.events import stopping_at, stopping_when, warnings
 from tests.net.memory import Answer
 
 from stacpull import MirrorReport, Options, Secret, Selection, sync
@@ -140,6 +140,20 @@ def test_items_that_were_never_listed_are_counted_over_all_collections_by_a_resu
         api.refused = {}
         resumed = sync.resume(tmp_path)
     assert (resumed.state, resumed.items_seen, resumed.items_unseen) == ("complete", 9, 1)
+
+
+def test_a_resumed_walk_by_page_numbers_warns_if_items_before_it_have_vanished(tmp_path: Path) -> None:
+    listed = {"a": list("12345")}
+    events: list[object] = []
+    with Announcing(listed, {"a": 5}) as api:
+        api.refused = {"a:3": 403}
+        with pytest.raises(CredentialsError):
+            sync.mirror(api.url("/collections/a"), tmp_path)
+        listed["a"].remove("1")  # item 3 is on page 2 now, which was read before
+        api.totals, api.refused = {"a": 4}, {}
+        assert sync.resume(tmp_path, on_event=events.append).state == "complete"
+        assert "lists 1 item fewer than before: page numbers may have skipped" in "".join(warnings(events))
+        assert sync.mirror(api.url("/collections/a"), tmp_path).assets_done == 4  # with item 3
 
 
 def announced(dest: Path, report: MirrorReport) -> int | None:

@@ -246,6 +246,7 @@ class Walk:
         self._plan_inputs = PlanInputs(setup)
         self._starts = setup.starts or ()
         self._has_checked_selection = False
+        self._max_announced = 0
         source = setup.source
         self.reader = ItemReader(source.item, setup.network.clock, read_batch=source.items)
         self.summary = WalkSummary()  # a walk that starts again has another one
@@ -282,6 +283,7 @@ class Walk:
         """Begin the walk of a run, or continue it where it was stopped."""
         self.summary.cut_short = run.cut_short
         self.summary.items_unseen = run.counters["items_unseen"]
+        self._max_announced = run.counters.get("items_announced", 0)
         if not run.counters["walk_ended"]:
             await self.run(Position.from_json(run.position))
 
@@ -304,6 +306,10 @@ class Walk:
             summary.items_unseen = announced - seen
             total = quantity(announced, "item")
             self._network.warn(f"The source announced {total}, but did not list {announced - seen} of them.")
+        elif announced is not None and announced < self._max_announced:
+            fewer = quantity(self._max_announced - announced, "item")
+            text = f"The source lists {fewer} fewer than before: page numbers may have skipped others."
+            self._network.warn(f"{text} Repeat the command.")
         if self._sample is not None:
             await self._plan_sample(self._sample.lowest())
         first = summary.first_unreadable
@@ -366,6 +372,7 @@ class Walk:
                 if page.announced is not None and announced_before is not None:
                     announced = announced_before + page.announced
                 total = announced if next_name is None else None  # known in the last collection
+                self._max_announced = max(self._max_announced, total or 0)
                 after_collection = Position(next_name, None, announced)
                 after_page = after_collection
                 if page.next is not None:
