@@ -223,14 +223,10 @@ def _migrated(document: Json) -> Json:
 def _core_members(identifier: str, document: Json) -> Json:
     title = _text(document.get("title"))
     licence = _text(document.get("license")).strip()
-    providers = []
-    for entry in objects_in(document.get("providers")):
-        if _text(entry.get("name")):
-            providers.append({key: value for key, value in entry.items() if value is not None})
-    summaries = {}
-    for key, value in object_or_empty(document.get("summaries")).items():
-        if isinstance(value, list | dict) and value:
-            summaries[key] = value
+    named = [entry for entry in objects_in(document.get("providers")) if _text(entry.get("name"))]
+    providers = [{key: value for key, value in entry.items() if value is not None} for entry in named]
+    stated_summaries = object_or_empty(document.get("summaries")).items()
+    summaries = {key: value for key, value in stated_summaries if isinstance(value, list | dict) and value}
     members = {
         "id": identifier,
         "type": "Collection",

@@ -177,10 +177,7 @@ def _unsigned(file: BinaryIO) -> Iterator[bytes]:
 
 def read_input(source: SourceLike, is_stopped: IsStopped) -> Iterator[bytes]:
     """Return NDJSON with absolute hrefs, read lazily, and call `is_stopped` at least every 0.25 s."""
-    if isinstance(source, str):  # `-`
-        chunks = _standard_input(is_stopped)
-    else:
-        chunks = _encoded_items(source, is_stopped)
+    chunks = _standard_input(is_stopped) if isinstance(source, str) else _encoded_items(source, is_stopped)
     first = next(chunks)  # before anything is stored: a wrong source changes nothing
     if not first:
         raise UsageError("Standard input is empty: give items, one per line, or name a SOURCE.")
