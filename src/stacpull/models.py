@@ -101,7 +101,7 @@ class FailureKind(enum.StrEnum):
     NAME = "name", "with a name that is taken or not allowed", "use another --layout, then retry"
     EXISTS = "exists", "blocked by another file", "the message says what to do"
     FORMAT = "format", "not a valid file of its type", "the message says why"
-    ITEM = "item", "whose item is not valid or cannot be read", "the message says why"
+    ITEM = "item", "with an invalid or unreadable item", "the message says why"
     ORDERED = "ordered", "not ready yet at their host", "try again later with retry --ordered"
     OUTSIDE = "outside", "with nothing in the area of --clip", "not an error; --bbox leaves out their items"
     # an asset stays pending instead

@@ -79,7 +79,7 @@ def test_a_walk_recovers_from_a_cursor_that_expires(tmp_path, place, code, text,
 @pytest.mark.parametrize("place", [COLLECTION, FOUND])
 @pytest.mark.parametrize("lives", [[3, 3], [3, 2], [1, 2, 2]])
 def test_walks_without_progress_end_with_usable_advice_and_resume_once_cursors_last(tmp_path, place, lives):
-    advice = r"again and again, the last time after . items .* narrow the selection, or use a SOURCE"
+    advice = r"keeps rejecting its next-page links, the last after . items .* Select fewer items"
     with Forgetful(lives) as api:
         with pytest.raises(SourceError, match=advice) as caught:
             sync.mirror(api.url(place), tmp_path / "m", options=HASTY)

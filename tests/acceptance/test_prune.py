@@ -151,7 +151,7 @@ def test_nothing_is_pruned_if_the_source_denies_items_it_lists(tmp_path, replica
     replica.inject(lambda request: request.path.endswith(denied), Status(status), times=9)
     assert counts(mirrored(replica.base_url, tmp_path, events := [])) == (0, 0)
     assert len(list(tmp_path.glob("evolving/*/data.bin"))) == 3
-    assert "the same host returned no listed item, or 404 for one." in warned(events)
+    assert "the same host also fails for items that still exist." in warned(events)
 
 
 class Labels(WireServer):
@@ -270,7 +270,7 @@ def test_a_host_is_believed_for_a_collection_that_it_shows(tmp_path, monkeypatch
     monkeypatch.setattr(Labels, "elsewhere", "M")
     reported, events = pruned(tmp_path, change)
     assert counts(reported) == (0, 0)
-    assert "the same host returned no listed item" in warned(events)
+    assert "the same host also fails for items that still exist" in warned(events)
     assert (tmp_path / "images/T/T.json").exists()
     assert (tmp_path / "labels/M/M.json").exists()
 
@@ -344,7 +344,7 @@ def test_a_source_item_of_a_kept_item_is_reported_as_gone_and_kept(tmp_path, gon
     assert (reported.items_gone, reported.items_pruned, reported.exit_code) == (len(gone), 0, int(fails))
     found = [(one.item.item, one.removed) for one in events if isinstance(one, ItemGone)]
     assert found == [(name, False) for name in gone]
-    assert "but another item links to it" in warned(events)
+    assert "but to which another item links" in warned(events)
     assert [one.item for one in sync.failures(tmp_path)] == ([*gone] if fails else [])
     assert sync.verify(tmp_path).damaged == 0
 

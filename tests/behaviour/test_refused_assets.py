@@ -192,5 +192,5 @@ def test_failures_of_local_files_name_this_disk_and_no_login(tmp_path: Path) -> 
     assert {failure.message for failure in sync.failures(dest)} == {
         f"{source}/one.bin is 1 byte, but the item states 5 (file:size).",
         f"{source}/page.tif is a web page instead of a .tif file.",
-        "The asset cannot be fetched: it has no href, or only that of its item.",
+        "The asset cannot be fetched: it has no href, or its href is the item itself.",
     }

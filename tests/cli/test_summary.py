@@ -122,7 +122,7 @@ def test_an_item_that_is_gone_is_not_counted_with_accepted_assets_that_are_gone(
     first, *rest = mirror_lines(report, failed)
     assert first.endswith("; 2 missing from the source; 1 item failed")
     assert "  accepted 2 missing from the source (--missing)" in rest
-    assert "  failed   1 whose item is not valid or cannot be read; the message says why" in rest
+    assert "  failed   1 with an invalid or unreadable item; the message says why" in rest
     assert "           for example: The source item http://h/i could not be read." in rest
 
 

@@ -83,12 +83,12 @@ def report(**changes: Any) -> VerifyReport:
         ({"unknown": 1}, ["OK, 453 files verified; 1 file that does not belong", "files are kept"], 0),
         (
             {"unknown": 2, "strict": True, "remaining": 2},
-            ["do not belong to the mirror (damage with --str"],
+            ["do not belong to the mirror (damage, because of"],
             1,
         ),
         (
             {"unknown": 1, "remaining": 1, "strict": True},
-            ["dir: 453 files verified; 1 file that does", "(damage with --strict)", "files are kept"],
+            ["dir: 453 files verified; 1 file that does", "(damage, because of --strict)", "files are kept"],
             1,
         ),
         (

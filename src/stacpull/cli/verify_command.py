@@ -76,7 +76,7 @@ def verify_lines(report: VerifyReport, *, failures: FailureCounts, are_listed: b
         verdict.append(f"{ok}{quantity(report.files, 'file')} verified")
     if report.unknown:
         files = quantity(report.unknown, "file that does not belong", "files that do not belong")
-        counted = " (damage with --strict)" if report.strict else ""
+        counted = " (damage, because of --strict)" if report.strict else ""
         verdict.append(f"{files} to the mirror{counted}")
     if is_incomplete:
         counts = ", ".join([*still_to_do(report), *not_done(report, report.assets_missing)])

@@ -20,12 +20,9 @@ from stacpull.ledger.runs import Run
 from stacpull.models import Failure, FailureKind, Json, NotFoundItem
 from stacpull.sources.item_reader import ItemReader
 
-_NOT_CONFIRMED = "but may still have: only 404 or 410 from the URL of an item shows that it is gone"
-_UNTRUSTED = (
-    "and whose URL returns 404 or 410, which is not trusted, because the same host returned no listed item, "
-    "or 404 for one"
-)
-_LINKED = "and whose URL returns 404 or 410, but another item links to it"
+_NOT_CONFIRMED = "but that may still exist: the URL of an item must answer 404 or 410"
+_UNTRUSTED = "and whose URL answers 404 or 410, but the same host also fails for items that still exist"
+_LINKED = "and whose URL answers 404 or 410, but to which another item links"
 _OTHER_WALK = "and that another SOURCE, filter or login found: prune with that one"
 
 

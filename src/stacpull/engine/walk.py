@@ -268,8 +268,8 @@ class Walk:
                 seen = self._consumer.counters["items_seen"]
                 if seen <= max_seen:
                     raise SourceError(
-                        "The source rejects its own next-page link again and again, the last time after "
-                        f"{seen} items ({error}): narrow the selection, or use a SOURCE with fewer items."
+                        f"The source keeps rejecting its next-page links, the last after {seen} items "
+                        f"({error}). Select fewer items, or use a SOURCE with fewer."
                     ) from error.__cause__
                 text = f"The source no longer knows the next page ({error})"
                 self._network.warn(f"{text}: reading again from the start.")

@@ -1,7 +1,7 @@
 """Runs: source, selection and options, the position of the walk, what was counted, and how the run ended.
 
-If the last run did not complete, the next one with the same `RunSpec`, and perhaps more credentials,
-continues it. With fewer, a new run begins, because `--prune` compares their names.
+A run continues the last one if that did not complete, had the same `RunSpec`, and no credential is missing
+now: `--prune` compares their names.
 If another run was started in between, which may have taken over assets, the walk starts again instead. A
 complete walk deletes the failures of earlier walks, except those that it met again.
 """

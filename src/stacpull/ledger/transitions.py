@@ -325,7 +325,7 @@ def mark_json_damaged(db: Connection, items: Sequence[int]) -> None:
 
 
 def requeue_failures(db: Connection, run: Run) -> None:
-    """Make failed assets with an href pending: of its source for a retry, else its own of some kinds."""
+    """Make failed assets with an href pending: for a retry, all of its source; else those that may pass."""
     of_retry = {"retry": frozenset(FailureKind), "ordered": frozenset({FailureKind.ORDERED})}
     kinds = of_retry.get(run.kind, run.requeued_kinds)
     is_retry = run.kind in of_retry

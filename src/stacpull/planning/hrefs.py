@@ -53,7 +53,7 @@ def asset_href(asset: Any, base: str | None) -> str | Failure:
             return href
         return _failure("its URL has no valid host and port")
     if is_own_document(href):
-        return _failure("it has no href, or only that of its item", FailureKind.ITEM)
+        return _failure("it has no href, or its href is the item itself", FailureKind.ITEM)
     absolute = join(base, href)
     if absolute is None:
         return _failure("its href is a path, and its item has no URL: use a file with the items as SOURCE")

@@ -139,7 +139,7 @@ def content_failure(job: Job, body: ReceivedBody) -> Failure | None:
     for checksum, stated_by in body.checksums.items():
         digest = body.digest(checksum.algorithm)
         if digest != checksum.digest:
-            what = f"sent content whose {checksum.algorithm} is {digest.hex()}, but {stated_by} states "
+            what = f"sent a file whose {checksum.algorithm} is {digest.hex()}, but {stated_by} states "
             what += checksum.digest.hex()
             return host_failure(FailureKind.CHECKSUM, body.url, what)
     return None
