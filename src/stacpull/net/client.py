@@ -201,11 +201,10 @@ class Exchange:
                 next_gate = self._client.route(self._request.url).gate
                 if next_gate is not permit.gate:  # on the same host, it may lead to a login
                     permit.gate.reset_refusals(self._request.purpose)
-            except TransferError as error:
+            except BaseException as error:
                 await self.close(error)
                 raise
-            finally:
-                await self.close()
+            await self.close()
 
     async def __aexit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
         await self.close(error)
