@@ -325,6 +325,17 @@ def test_some_unanswered_requests(requests, is_throttled, limit):
     assert (found, bench.gate.window.limit) == (is_throttled, limit)
 
 
+@pytest.mark.parametrize(("status", "is_answer"), [(500, True), (404, True), (502, False), (504, False)])
+def test_a_server_error_is_an_answer_unless_a_gateway_sends_it(status: int, is_answer: bool) -> None:
+    gate = Bench().gate
+    kind = FailureKind.GONE if status == 404 else FailureKind.SERVER
+    for _ in range(MAX_UNANSWERED - 1):
+        gate.record_silence(0.0, _RESET)
+    gate.record_failure(0.0, Failure(kind, "error", status), "asset")
+    gate.record_silence(0.0, _RESET)
+    assert (gate.closed_for() == 0) is is_answer
+
+
 def test_a_silent_host_pauses_longer_each_time_and_is_abandoned() -> None:
     bench = Bench()
     gate, clock, request = bench.gate, bench.clock, RecordedRequest()

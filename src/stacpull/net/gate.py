@@ -310,8 +310,8 @@ class Gate:
                 return self.record_throttling(failure, purpose)
             case FailureKind.NETWORK | FailureKind.STALLED if failure.retryable:
                 return self.record_silence(sent_at, failure)
-            case FailureKind.SERVER:
-                return self.record_silence(sent_at, failure) if failure.status in NO_ANSWER else failure
+            case FailureKind.SERVER if failure.status in NO_ANSWER:
+                return self.record_silence(sent_at, failure)
         if failure.status is not None:
             self.record_response(-math.inf)  # the time of an error says nothing about the load of its host
         return failure
