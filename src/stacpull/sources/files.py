@@ -313,9 +313,7 @@ class FileRanges:
                     if stop is None:
                         end = self.size  # a 206 may end before the end of the file
                     async for chunk in response.chunks(_CHUNK):
-                        piece = bytes(chunk[wanted - sent :])
-                        if end is not None:
-                            piece = piece[: end - wanted]
+                        piece = bytes(chunk[wanted - sent : None if end is None else end - sent])
                         sent += len(chunk)
                         if piece:
                             yield piece
