@@ -9,7 +9,7 @@ import sys
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import partial
-from itertools import chain
+from itertools import chain, zip_longest
 from math import inf
 from typing import Any, NamedTuple, Protocol
 
@@ -345,9 +345,8 @@ class Walk:
         else:
             raise ForgottenCursorError(f"the collection {position.collection} is no longer listed")
         seen_before = self._consumer.counters["items_seen"]
-        next_names = [*names[first + 1 :], None]
         announced = None
-        for start, next_name in zip(self._starts[first:], next_names, strict=False):
+        for start, next_name in zip_longest(self._starts[first:], names[first + 1 :]):
             if not self._matches_left():
                 return None
             announced = await self._read_collection(start, next_name, position, LoopDetector(seen_before))
