@@ -219,7 +219,7 @@ class JsonReader(msgspec.Struct, eq=False):
         outgoing = Request(request.url, request.method, headers, body, purpose="document")
         usual_limit = max(SOURCE_LIMIT, self.limit) if request.url == self.source else self.limit
         failures: list[Failure] = []  # no errors: their tracebacks hold this list
-        counts = Counter[object]()
+        counts = Counter[str]()
 
         async def attempt() -> Document:
             if warns and failures and failures[-1].kind is FailureKind.STALLED:
@@ -228,8 +228,9 @@ class JsonReader(msgspec.Struct, eq=False):
                 return await self._attempt(outgoing, limit or usual_limit)
             except TransferError as error:
                 failures.append(error.failure)
-                counts.update((type(error), error.failure.kind))
-                if counts[_NotJsonError] == _MAX_GARBLED or counts[FailureKind.STALLED] == _MAX_STALLED:
+                counts["garbled"] += isinstance(error, _NotJsonError)
+                counts["stalled"] += error.failure.kind is FailureKind.STALLED
+                if counts["garbled"] == _MAX_GARBLED or counts["stalled"] == _MAX_STALLED:
                     error.failure = replace(error.failure, retry=False)
                 if error.failure.is_over_limit and limit is None:
                     text = f"{error.failure.message} STACPULL_MAX_PAGE_SIZE raises the limit."
