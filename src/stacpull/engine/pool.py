@@ -289,15 +289,15 @@ class AssetTask(Generic[JobT, ResultT]):
                 text = "It is larger than the largest file that the file system of DEST can store."
                 raise TransferError(Failure(FailureKind.OVERLONG, text, retry=False)) from error
             except TransferError as error:
-                if not await self._has_newer_item(error):
+                if not await self._should_try_again(error):
                     raise
             fetcher = self._pool.fetcher
 
-    async def _has_newer_item(self, error: TransferError) -> bool:
-        """Read the item again, if it may now state another href or content. Return True to try it."""
+    async def _should_try_again(self, error: TransferError) -> bool:
+        """Read the item again if it may now state another href or content. Return True to try once more."""
         failure = error.failure
         if Then.NEW_HREF in failure.kind.then or failure.status in NOT_FOUND:
-            return await self._has_newer_href(error)
+            return await self._may_try_href_again(error)
         if Then.NEW_CONTENT not in failure.kind.then:
             return False
         if failure.retryable and failure.message != self._wrong_content:
@@ -308,7 +308,8 @@ class AssetTask(Generic[JobT, ResultT]):
             return await self._read_until_changed(lambda job: (job.size, job.checksum))
         return False
 
-    async def _has_newer_href(self, refusal: TransferError) -> bool:
+    async def _may_try_href_again(self, refusal: TransferError) -> bool:
+        """Return True if the item has another href now, or if the refusal may have been temporary."""
         href = self.job.href
         now = self._pool.retries.clock.monotonic
         unchanged_since = self._pool.unchanged_since
