@@ -95,12 +95,12 @@ async def timed_stop(stop: asyncio.Event | None, seconds: float) -> AsyncIterato
 
 
 @asynccontextmanager
-async def run_at_end(work: Callable[[], Awaitable[None]], minor: type[Exception]) -> AsyncIterator[None]:
-    """Do `work` after the block. If the block raises an error, `minor` errors of `work` are ignored."""
+async def run_at_end(work: Callable[[], Awaitable[None]], ignored: type[Exception]) -> AsyncIterator[None]:
+    """Do `work` after the block. If the block raises an error, errors of `work` may be `ignored`."""
     try:
         yield
     except BaseException:
-        with suppress(minor):
+        with suppress(ignored):
             await work()
         raise
     await work()
