@@ -57,7 +57,7 @@ class ResponseParser:
         self.phase = _AWAITING
         self._pieces: list[Chunk] = []
         self._is_framed = self.keeps_alive = False
-        self.remaining = 0  # bytes of a long body, which bypasses the parser
+        self.unparsed_bytes = 0  # to come of a long body; set by its head, taken by all later calls of `feed`
         self._overhead = 0  # bytes since the last one of the body
 
     @property
@@ -66,7 +66,7 @@ class ResponseParser:
 
     @property
     def is_receiving_chunks(self) -> bool:
-        is_chunked = self._is_framed and not self.in_memory and not self.remaining
+        is_chunked = self._is_framed and not self.in_memory and not self.unparsed_bytes
         return is_chunked and self.phase is _RECEIVING and self.failure is None
 
     @property
@@ -86,15 +86,15 @@ class ResponseParser:
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     def feed(self, data: Chunk) -> None:
-        if self.remaining:
+        if self.unparsed_bytes:
             self._parser = None
-            if len(data) > self.remaining:
-                data = data[: self.remaining]
+            if len(data) > self.unparsed_bytes:
+                data = data[: self.unparsed_bytes]
                 self._bad(ResponseFault.OVERLONG)
             self._pieces.append(data)
             self.held_bytes += len(data)
-            self.remaining -= len(data)
-            if not self.remaining:
+            self.unparsed_bytes -= len(data)
+            if not self.unparsed_bytes:
                 self.phase = _WHOLE
             return
         held_before = self.held_bytes
@@ -172,7 +172,7 @@ class ResponseParser:
             size = int(length)
             self.in_memory = size <= MAX_BODY_IN_MEMORY
             if size > _MAX_PARSED:
-                self.remaining = size
+                self.unparsed_bytes = size
         else:
             codings = fields.get(b"transfer-encoding", b"").lower()
             self._is_framed = codings.rstrip().endswith(b"chunked")
@@ -181,8 +181,8 @@ class ResponseParser:
         if self.phase is _RECEIVING:
             self._pieces.append(data)
             self.held_bytes += len(data)
-            if self.remaining:
-                self.remaining -= len(data)
+            if self.unparsed_bytes:
+                self.unparsed_bytes -= len(data)
         else:
             self._bad()  # also of an interim response, which has no body
 
@@ -382,7 +382,7 @@ class Http1Connection(asyncio.Protocol):
         """Yield the body. Before a failure, yield all received bytes, so that the part can be resumed."""
         response = self.response
         self.chunk_size = size
-        if self._receiver is None and response.remaining > size and self.transport is not None:
+        if self._receiver is None and response.unparsed_bytes > size and self.transport is not None:
             self._receiver = _BufferReceiver(self)
             # from now on, the receiver gets all bytes; uvloop asks it how to read only when reading starts
             self.transport.pause_reading()
@@ -416,7 +416,7 @@ class _BufferReceiver(asyncio.BufferedProtocol):
 
     def buffer_updated(self, nbytes: int) -> None:
         self._filled += nbytes
-        if self._filled >= min(len(self._buffer), self._connection.response.remaining):
+        if self._filled >= min(len(self._buffer), self._connection.response.unparsed_bytes):
             self.flush()
 
     def flush(self) -> None:
