@@ -110,28 +110,28 @@ def earlier_runs_of_task(db: Connection, run_id: int) -> list[int]:
     return column(db, query, (run_id, json_array(of_same_source(db, run_id))))
 
 
-_LACKS_CREDENTIALS = (
-    "SELECT value FROM json_each(credential_names) EXCEPT SELECT value FROM json_each(:names)"
+_HAS_ALL_CREDENTIALS = (
+    "NOT EXISTS (SELECT value FROM json_each(credential_names) EXCEPT SELECT value FROM json_each(:names))"
 )
-_LOST_HREFS = (  # which only a walk has
-    "SELECT 1 FROM jobs j CROSS JOIN assets a ON a.id = j.asset JOIN items i ON i.id = a.item "
-    f"WHERE a.run = runs.id AND a.state < {AssetState.DONE} AND j.stale AND i.href IS NULL"
+_HAS_ALL_HREFS = (  # otherwise, only a walk finds them
+    "NOT EXISTS (SELECT 1 FROM jobs j CROSS JOIN assets a ON a.id = j.asset JOIN items i ON i.id = a.item "
+    f"WHERE a.run = runs.id AND a.state < {AssetState.DONE} AND j.stale AND i.href IS NULL)"
 )
 _CONTINUE_LAST = (
     "UPDATE runs SET state = 'running', reason = NULL, ended = NULL, "
     "credential_names = :names, remembered = :remembered "
     "WHERE id = (SELECT max(id) FROM runs) AND state <> 'complete' "
     "AND (kind, source, selection, fixed) = (:kind, :source, :selection, :fixed) "
-    f"AND NOT EXISTS ({_LACKS_CREDENTIALS}) AND NOT EXISTS ({_LOST_HREFS}) RETURNING id"
+    f"AND {_HAS_ALL_CREDENTIALS} AND {_HAS_ALL_HREFS} RETURNING id"
 )
-_HAVE_READ = (
-    "SELECT run FROM totals WHERE items > 0 OR pending > 0 "
-    "UNION SELECT run FROM counters WHERE name = 'items_seen' AND number > 0"
+_IS_UNREAD_WALK = (
+    "kind = 'mirror' AND id NOT IN (SELECT run FROM totals WHERE items > 0 OR pending > 0 "
+    "UNION SELECT run FROM counters WHERE name = 'items_seen' AND number > 0)"
 )
 _END_OTHERS = (  # unfinished runs with the same task, and walks that have not read an item
     "UPDATE runs SET state = 'superseded' "
-    "WHERE state NOT IN ('complete', 'superseded') AND kind = :kind AND ("
-    f"(source, selection) = (:source, :selection) OR kind = 'mirror' AND id NOT IN ({_HAVE_READ}))"
+    "WHERE state NOT IN ('complete', 'superseded') AND kind = :kind "
+    f"AND ((source, selection) = (:source, :selection) OR ({_IS_UNREAD_WALK}))"
 )
 _INSERT_RUN = (
     "INSERT INTO runs(kind, source, selection, fixed, credential_names, remembered, state, started) "
