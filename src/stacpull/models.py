@@ -39,7 +39,7 @@ class PublicValue(msgspec.Struct, frozen=True, repr_omit_defaults=True):
 OWN_DIRECTORY = ".stacpull"
 """The directory of a mirror for everything but its files: ledger, event log, lock and parts."""
 OWN_ASSETS_ID = ""  # the item ID of a collection's own assets: no item has an empty ID
-ADOPTABLE = None  # in place of an identity: the user may have a file of this name, which is never removed
+FILE_OF_USER: Final = None  # as an identity: the user may have a file of this name, which is never removed
 
 
 def path_in_dest(directory: str, name: str) -> str:
@@ -414,7 +414,7 @@ class AssetFile(msgspec.Struct, array_like=True):
 
     received   a small asset has its `body`; a longer one is already written
     written    `part` is complete, and has `identity` and perhaps `digest`; its `body` may stay for an upload
-    reserved   `name` may be another one; `identity` may be `ADOPTABLE`
+    reserved   `name` may be another one; `identity` may be `FILE_OF_USER`
     placed     `part` is empty if a worker has placed it, or an earlier process
     """
 

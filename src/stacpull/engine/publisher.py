@@ -26,7 +26,7 @@ from stacpull.json_values import parsed_object
 from stacpull.ledger import jobs, meta, queries, runs, transitions
 from stacpull.ledger.database import Connection, is_disk_error, transaction, truncate_wal
 from stacpull.ledger.runs import Run
-from stacpull.models import ADOPTABLE, AssetFile, Failure, FailureKind, Json, OutcomeWithoutFile, Placement
+from stacpull.models import FILE_OF_USER, AssetFile, Failure, FailureKind, Json, OutcomeWithoutFile, Placement
 from stacpull.planning.hrefs import item_id_in
 from stacpull.redact import Secrets
 from stacpull.store.inspection import FileState, StoredFiles
@@ -205,7 +205,7 @@ class Publisher(msgspec.Struct, eq=False):
         staged = self.store.staged
         for file in files:
             if self._is_adopting and file.generation == 0 and self.store.has(file.path):
-                file.identity = ADOPTABLE
+                file.identity = FILE_OF_USER
         clips = {}
         clipping = None if self.run.area_hash is None else load("stacpull.fetchers", "clip")
         if clipping is not None:
@@ -226,7 +226,7 @@ class Publisher(msgspec.Struct, eq=False):
         return placements, failures
 
     def _is_adopted(self, file: AssetFile) -> bool:
-        existing = self.store.find(file.path) if file.identity is ADOPTABLE else None
+        existing = self.store.find(file.path) if file.identity is FILE_OF_USER else None
         if existing is None or existing[1] != file.size:
             return False
         staged = self.store.staged
@@ -407,7 +407,7 @@ class Recovery:
         return list(proven.values())
 
     def _is_in_place(self, file: AssetFile, *, has_part: bool) -> bool:
-        identity, size = self._store.find(file.path) or (None, -1)
+        identity, size = self._store.find(file.path) or (0, -1)
         if size != file.size:
             return False
         is_ours = identity == file.identity

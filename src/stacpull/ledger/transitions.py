@@ -46,7 +46,7 @@ from stacpull.ledger.asset_decision import ITEM_COLUMNS, AssetRow, ItemRow
 from stacpull.ledger.database import IN_LIST, Connection, column, exists, json_array, transaction, write_rows
 from stacpull.ledger.runs import Run
 from stacpull.ledger.schema import AssetState, JsonState
-from stacpull.models import ADOPTABLE, AssetFile, ClippedPart, Failure, FailureKind, OutcomeWithoutFile
+from stacpull.models import FILE_OF_USER, AssetFile, ClippedPart, Failure, FailureKind, OutcomeWithoutFile
 from stacpull.redact import href_hash
 
 
@@ -269,7 +269,7 @@ def record(
     The order matters. Rows of `jobs` have the digests with which new versions are compared. The state of an
     item follows from those of its assets. JSON that was written before an asset was done is due again.
     """
-    adopted = sum(file.identity is ADOPTABLE for file in done)  # files that were there are skipped
+    adopted = sum(file.identity is FILE_OF_USER for file in done)  # files that were there are skipped
     counted = Counter(assets_skipped=adopted, assets_stored=len(done) - adopted)
     failed = []
     items = {file.item_rowid for file in done}
