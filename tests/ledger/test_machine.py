@@ -148,11 +148,10 @@ class LedgerMachine(RuleBasedStateMachine):
         self.writer.save_batch(batch, NOW)
         sources = [(one.id.item, one.parent) for one in (*batch.items, *batch.unreadable_items) if one.parent]
         gained = {label.item for name, label in sources if name not in led_to}
-        gained |= {  # another label item led to a source item that is read now
-            one.parent.item
-            for one in batch.items
-            if one.parent and one.id.item not in self.walked
-            if led_to.get(one.id.item) not in (None, one.parent.item)
+        gained |= {  # another label item led to a source item before
+            label.item
+            for name, label in sources
+            if name not in self.walked and led_to.get(name) not in (None, label.item)
         }
         for row in batch.items:  # of two assets with one name, the first gets it
             if row.id.item not in self.walked:
