@@ -24,8 +24,7 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> ChangedCopy:
     copy.insert("selection.py", TITLE_FIELD, before="    prefer: tuple")
     copy.insert("filters/asset_filter.py", READ_TITLES, before="    def keeps(self")
     copy.insert("filters/asset_filter.py", TITLE, before="        media_type = media_type_of(")
-    copy.insert("config/options.py", GREETING_FIELD + KEPT_FIELDS, before="    retries: int")
-    copy.insert("cli/inspect_command.py", GREETING, before="    report = session.run_cancellable(work)")
+    copy.insert("config/options.py", KEPT_FIELDS, before="    retries: int")
     copy.insert("engine/mirror.py", KEPT, before="    event_log = context.event_log")
     copy.add("engine/mirror_size.py", SIZE)
     copy.insert("reports.py", SIZE_REPORT, before="class VerifyReport")
@@ -162,55 +161,13 @@ def test_only_the_assets_of_a_filter_are_fetched(copy: ChangedCopy, assets: Path
     assert "assets   1; 2 left out (a: 1, c: 1)" in plan
 
 
-# An option is declared in one file and used in another, also one that a run keeps.
+# An option is declared in one file and used in another. tests/config/test_resolve.py has all of them.
 
-GREETING_FIELD = '    greeting: str = option("hello", "WORD", help="Begin the output with this word.")\n'
-GREETING = '    print(f"greeting: {session.options.greeting}")\n'
 KEPT_FIELDS = """\
     farewell: str = option("k", "WORD", help="?", remembered=True)
     signature: str = option("f", "WORD", help="?", fixed=True)
 """
 KEPT = '    print(f"{options.farewell}, {options.signature}")\n'
-
-
-def test_the_help_shows_an_option_with_its_default_and_group(copy: ChangedCopy) -> None:
-    section = copy.output("mirror", "--help", "all").partition("\nTransfer:\n")[2].partition("\n\n")[0]
-    assert "--greeting WORD" in section
-    assert "Begin the output with this word. [default: hello]" in " ".join(section.split())
-
-
-def test_an_option_is_read_from_all_its_origins(copy: ChangedCopy, tmp_path: Path) -> None:
-    (tmp_path / "items.json").write_text('{"type": "FeatureCollection", "features": []}')
-    (tmp_path / "c.toml").write_text('greeting = "from the file"\n')
-    plan = ["plan", str(tmp_path / "items.json")]
-    file = [*plan, "--config", str(tmp_path / "c.toml")]
-    assert copy.output(*plan).startswith("greeting: hello\n")
-    assert copy.output(*file).startswith("greeting: from the file\n")
-    assert copy.output(*file, STACPULL_GREETING="set").startswith("greeting: set\n")
-    given = copy.output(*file, "--greeting", "flag", STACPULL_GREETING="set")
-    assert given.startswith("greeting: flag\n")
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("\ngreeting = 7\n", "c.toml, line 2, greeting must be text in quotes, not 7"),
-        ("greetin = 'x'\n", "greetin: there is no such option; did you mean greeting?"),
-    ],
-    ids=["a wrong type", "a misspelled name"],
-)
-def test_an_invalid_value_of_an_option_is_reported_with_its_origin(copy, tmp_path, text, message):
-    (tmp_path / "c.toml").write_text(text)
-    assert message in copy.output("plan", "x", "--config", tmp_path / "c.toml")
-
-
-def test_python_and_the_reference_have_an_option(copy: ChangedCopy) -> None:
-    printed = copy.evaluated(
-        "import stacpull; from stacpull.config.options import BY_NAME\n"
-        "option = BY_NAME['greeting']\n"
-        "print(stacpull.Options(greeting='x').greeting, option.default, option.variables)"
-    )
-    assert printed == "x hello ('STACPULL_GREETING',)\n"
 
 
 def test_resume_and_retry_use_kept_and_fixed_values_again_and_refuse_another_fixed_one(copy, tmp_path):

@@ -59,16 +59,6 @@ def test_a_page_does_not_write_a_long_selection_again(tmp_path: Path) -> None:
         assert log.stat().st_size - before < 500_000
 
 
-def test_a_run_with_options_that_json_changes_continues(tmp_path: Path) -> None:
-    """JSON has lists only: an option with a tuple is the same when it is read again."""
-    spec = replace(SPEC, fixed={**SPEC.fixed, "names": ("a", "b"), "none": ()})
-    with ledger(tmp_path) as db:
-        first = runs.begin(db, spec, NOW, {})
-        assert runs.begin(db, spec, NOW, {}).id == first.id
-        other = replace(spec, fixed={**spec.fixed, "names": ("b", "a")})
-        assert runs.begin(db, other, NOW, {}).id == first.id + 1
-
-
 @pytest.mark.parametrize(
     "other",
     [
@@ -95,17 +85,6 @@ def test_a_different_task_is_a_new_run_and_is_read_back(tmp_path: Path, other: R
         assert runs.task_to_resume(db) == (other, {})
         again = runs.begin(db, other, NOW, {})
         assert (again.id, again.resumed) == (first.id + 1, True)
-
-
-def test_defaults_of_a_selection_are_not_stored(tmp_path: Path) -> None:
-    @attrs.frozen
-    class LaterSelection(Selection):
-        layers: list[str] = attrs.field(factory=list)
-
-    with ledger(tmp_path) as db:
-        first, _ = started(db)
-        later = replace(SPEC, selection=LaterSelection(collections=("c",)))
-        assert runs.begin(db, later, NOW, {}).id == first.id
 
 
 def test_what_is_newly_gone_depends_neither_on_the_clock_nor_on_a_killed_retry(tmp_path: Path) -> None:

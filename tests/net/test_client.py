@@ -199,6 +199,16 @@ def test_a_success_or_a_redirect_to_another_host_ends_a_row_of_refusals(answer: 
     assert setting.failure("https://h.example/x").kind is kind
 
 
+async def test_pages_to_log_in_at_are_refusals_too() -> None:
+    setting = Setting({"https://h.example/x": [OK]})
+    trouble = TransferError(Failure(FailureKind.REFUSED, "a page to log in at", 200, "h.example"))
+    for _ in range(MAX_REFUSALS):
+        async with setting.client.stream(Request("https://h.example/x")) as left:
+            await left.close(trouble)
+        failure = trouble.count_refusal(trouble.failure)
+    assert "50 requests in a row with an error or" in failure.message
+
+
 @pytest.mark.parametrize(
     ("body", "kind"),
     [(b"hello", FailureKind.FORMAT), (gzip.compress(bytes(5_000_000)), FailureKind.OVERLONG)],
