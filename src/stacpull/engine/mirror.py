@@ -1,6 +1,6 @@
 """The public functions that mirror (the commands call the same functions), and the run that they make.
 
-A SOURCE that cannot be read changes nothing, because it is opened before DEST (except by `resume`). After a
+A SOURCE that cannot be opened changes nothing, because it is opened before DEST (except by `resume`). After a
 stop or an error, what was received is published, the catalog is written, and the run is recorded.
 """
 
@@ -255,7 +255,7 @@ async def _start_store_and_open_source(
 
 
 async def run_from_source(context: RunContext, location: str, selection: Selection) -> MirrorReport:
-    """Open SOURCE, then DEST: a source that cannot be read changes nothing."""
+    """Open SOURCE, then DEST: a source that cannot be opened changes nothing."""
     check_selection(selection, context.options)
     work = context.dest.work
     options, resolved = resolve_source(location, context.options)
