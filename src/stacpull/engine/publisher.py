@@ -108,21 +108,20 @@ class Publisher(msgspec.Struct, eq=False):
         item_json = self._write_item_json(self._items_to_write)
         assets, refused = self.reserve_names(received, list(item_json))  # 1. reserve
         placements = [*(placement for _, placement in assets), *item_json.values()]
-        parts = [placement.part for placement in placements]
-        self._sync(parts)  # 2. sync, also what the last turn placed
+        self._sync([placement.part for placement in placements])  # 2. sync, also what the last turn placed
         self._items_to_write = self._record([*without_file, *refused])  # 3. record the last turn
-        failure_of = dict(zip(parts, self._place(placements), strict=True))  # 4. rename or upload
-        for file, placement in assets:
+        failures = iter(self._place(placements))  # 4. rename or upload
+        for (file, _), failure in zip(assets, failures, strict=False):
             file.body = None
-            if (failure := failure_of[placement.part]) is None:
+            if failure is None:
                 self._placed.append(file)
             else:
                 outcome = OutcomeWithoutFile(file.rowid, file.item_rowid, file.generation, failure)
                 self._without_file.append(outcome)
         if self._without_file:
             transitions.release(self.db, [outcome.rowid for outcome in self._without_file])
-        for item, placement in item_json.items():
-            if (failure := failure_of[placement.part]) is None:
+        for (item, placement), failure in zip(item_json.items(), failures, strict=True):
+            if failure is None:
                 self._placed_json[item] = placement.digest
             else:
                 self._fail_item_json(item, failure, is_ours=placement.may_replace)
