@@ -374,9 +374,9 @@ class _BatchChanges:
         its path is that of a new key                  renamed (`_rename_assets`)
         another SOURCE may list it, or an asset
         of the item cannot be planned                  as it is
+        pending, and left out or of an earlier run     as it is: its run fetches it
         failed or pending, without a version in DEST   deleted
         failed or pending, with a version              done; if a filter leaves it out: as it is
-        pending, and a filter leaves it out            as it is: this run fetches it
         """
         item = change.item
         planned = {asset.key for asset in item.assets}.union(dict(item.problems))
@@ -393,8 +393,8 @@ class _BatchChanges:
             if is_renamed or item.problems or row.run in self._writer.runs_of_other_sources:
                 continue
             is_left_out = row.key in left_out
-            is_fetched = row.state == AssetState.PENDING and row.run == change.row.run
-            if row.state < AssetState.FAILED and (is_left_out or not is_fetched):
+            is_job_of_run = row.state == AssetState.PENDING and row.run == self._run.id
+            if row.state < AssetState.FAILED and (is_left_out or not is_job_of_run):
                 continue
             if not known.has_version or known.is_lost(self._has_file):
                 transitions.delete_asset(self._db, row.id)

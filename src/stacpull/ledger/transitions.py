@@ -18,7 +18,8 @@
 
 An asset that was DONE or is damaged gets the next generation when it becomes PENDING; one whose file is lost,
 generation 0. A file belongs to the mirror if its asset is RESERVED or DONE, or has a generation above 0.
-To begin a run changes no state (`runs.begin`), and triggers only count rows (`schema.py`).
+To begin a run changes no state (`runs.begin`), and triggers only count rows (`schema.py`). An asset that an
+earlier run left PENDING waits for `resume`, even if its item does not list it any more.
 
 | what happens to the JSON of an item | before | after | function |
 |---|---|---|---|
