@@ -312,12 +312,6 @@ def test_a_command_uses_only_its_scopes(monkeypatch: pytest.MonkeyPatch) -> None
     assert resolved.options.layout == Options().layout
 
 
-def test_the_config_of_bigearthnet() -> None:
-    resolved = resolve_with({"config": str(BIGEARTHNET), "label": ("Rice fields",)}, MLHUB)
-    assert resolved.selection == Selection(labels=("Rice fields",), exclude_assets=("B10",))
-    assert resolved.options.layout == "bigearthnet/{parent}/{filename}"
-
-
 @pytest.mark.parametrize("written", ['header = ["X-Key: k"]\n', '[credentials]\nquery = { key = "k" }\n'])
 def test_the_credentials_of_a_config_are_not_for_another_source(tmp_path: Path, written: str) -> None:
     file = config(tmp_path, f'source = "{MLHUB}/a"\n{written}')

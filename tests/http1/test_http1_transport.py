@@ -4,33 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import resource
-from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
 
 import pytest
 from tests.http1.fast_transport import HELLO, LOOPS, fast, fetch, serving
-from tests.net.memory import Answer
 from tests.net.wire_server import WireServer
 
 from stacpull.config.options import Options
 from stacpull.engine.network import http_transport
 from stacpull.http1.connection import Http1Connection
 from stacpull.http1.http1_transport import Http1Transport
-from stacpull.models import Failure
 from stacpull.net.addresses import AddressPolicy
 from stacpull.net.transport import Request, TransferError
-
-
-@pytest.mark.parametrize("loop", LOOPS)
-async def test_one_connection_serves_one_request_after_the_other(loop: Callable[[], Any]) -> None:
-    script = {"/": [Answer(body=b"x" * 3_000_000), Answer(304), Answer(), Answer(404, b"no")]}
-    async with WireServer(script) as server:
-        http = fast()
-        for _ in range(6):
-            assert not isinstance(await fetch(http, server.url("/")), Failure)
-        await http.close()
-        assert [request.connection for request in server.requests] == [1] * 6
 
 
 @pytest.mark.parametrize(

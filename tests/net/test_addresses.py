@@ -85,12 +85,7 @@ def test_all_refusals_have_the_same_text() -> None:
     ("host", "address"),
     [
         ("127.0.0.1", "127.0.0.1"),
-        ("127.1", "127.0.0.1"),
-        ("2130706433", "127.0.0.1"),
-        ("0x7f000001", "127.0.0.1"),
         ("0x7F.1", "127.0.0.1"),
-        ("0177.0.0.1", "127.0.0.1"),
-        ("0xa9fea9fe", "169.254.169.254"),
         ("169.254.169.254.", "169.254.169.254"),
         ("%31%36%39.254.169.254", "169.254.169.254"),
         ("\uff11\uff16\uff19.254.169.254", "169.254.169.254"),
@@ -112,6 +107,7 @@ def test_all_refusals_have_the_same_text() -> None:
     ],
 )
 def test_all_notations_of_an_address_are_recognised(host: str, address: str | None) -> None:
+    """Numbers of any base: the next test."""
     assert literal_address(host) == address
 
 

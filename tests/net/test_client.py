@@ -170,17 +170,6 @@ def test_each_port_of_a_host_has_one_gate() -> None:
     assert list(client.gates) == ["h.example:443", "h.example:80"]
 
 
-async def test_leaving_a_response_releases_its_permit_once() -> None:
-    setting = Setting({"https://h.example/x": [OK] * 2}, per_host=1)
-    async with setting.client.stream(Request("https://h.example/x")) as left:
-        await left.close()
-        await left.close()
-        assert not setting.gates["h.example:443"].is_full()
-        async with setting.client.stream(Request("https://h.example/x")) as response:
-            assert await response.read(100) == b"payload"
-    assert all(gate.in_use == 0 for gate in setting.gates.values())
-
-
 @pytest.mark.parametrize(
     ("answer", "kind"),
     [
