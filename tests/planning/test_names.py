@@ -115,11 +115,3 @@ def test_forms_and_cases_of_a_path_have_one_hash_that_fits_sqlite(path):
 
 def test_hashes_of_paths_never_change_because_ledgers_store_them() -> None:
     assert path_hash("c/i/B01.tif") == path_hash("C/I/b01.TIF") == 189401586287178725
-
-
-def test_files_of_a_directory_are_neighbours_in_an_index() -> None:
-    groups = {path_hash(f"c/{item}/B{band:02}.tif") >> 50 for item in range(100) for band in range(13)}
-    assert 95 <= len(groups) <= 100
-    names = {path_hash(f"c/i/{number}.tif") for number in range(10_000)}
-    assert len(names) == 10_000
-    assert len({one >> 50 for one in names}) == 1
