@@ -102,8 +102,8 @@ def test_a_full_disk_is_reported_and_committed_rows_are_kept(small_disk, disk):
         assert commit(started(db)[1], item("more", [asset("a")])).jobs
 
 
-def steps_of_status(dest: Path, items: int) -> int:
-    """The steps that SQLite takes for `status` with so many items."""
+def steps_of_status(dest: Path, items: int, *, linked: bool = False) -> int:
+    """The steps that SQLite takes for `status` with so many items, each with a source item if `linked`."""
     steps = 0
 
     def step() -> None:
@@ -116,6 +116,8 @@ def steps_of_status(dest: Path, items: int) -> int:
         for start in range(0, items, 100):
             names = [str(number) for number in range(start, min(start + 100, items))]
             commit(writer, *(item(name, [asset("b")], problems=[failing]) for name in names))
+            if linked:
+                commit(writer, *(item(f"{name}s", parent=name) for name in names))
     with closing(open_reader(dest)) as reader:
         reader.set_progress_handler(step, 1)
         queries.run_status(reader)
@@ -123,7 +125,7 @@ def steps_of_status(dest: Path, items: int) -> int:
         found = queries.item_totals(reader)
         reader.execute("SELECT count(*) FROM assets WHERE unproven").fetchone()  # of `counts_not_in_totals`
         assert len(list(queries.failures(reader, newest=5))) == 5
-    assert found["items_matched"] == items
+    assert (found["items_matched"], found["source_items"]) == (items, items * linked)
     assert totals["items_done"] == 0
     return steps
 
@@ -131,3 +133,8 @@ def steps_of_status(dest: Path, items: int) -> int:
 def test_status_takes_as_long_for_many_items_as_for_few(tmp_path: Path) -> None:
     few, many = steps_of_status(tmp_path / "few", 1_500), steps_of_status(tmp_path / "many", 4_500)
     assert many < few * 1.01
+
+
+def test_status_only_counts_the_entries_of_an_index_for_source_items(tmp_path: Path) -> None:
+    alone = steps_of_status(tmp_path / "alone", 300)
+    assert steps_of_status(tmp_path / "linked", 300, linked=True) <= alone + 2 * 300 + 50

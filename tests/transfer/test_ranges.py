@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import tracemalloc
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
@@ -24,6 +24,7 @@ from stacpull.models import AssetFile, FailureKind, Job, Validator
 from stacpull.net.client import Client
 from stacpull.net.transport import TransferError
 from stacpull.redact import href_hash
+from stacpull.store.partial_downloads import PartialDownload
 from stacpull.store.staging import read_description
 from stacpull.transfer import ranges
 from stacpull.transfer.attempt import Downloader
@@ -78,6 +79,16 @@ def is_whole(received: AssetFile, parts: PartFiles) -> bool:
     return received.digest == SHA256 and parts.content(received) == DATA
 
 
+async def test_the_share_that_was_received_is_counted(parts: PartFiles) -> None:
+    async with fetching(parts) as (downloader, served, opened):
+        receiving = asyncio.create_task(downloader.fetch(job(served)))
+        shares = []
+        while not receiving.done():
+            await asyncio.sleep(0.001)
+            shares.append(opened.counters.files_in_flight)
+        assert 0.5 < max(shares) < 1.001
+
+
 async def test_a_false_size_does_not_fill_the_memory_with_ranges(parts: PartFiles) -> None:
     stated = {"ETag": '"v1"', "Accept-Ranges": "bytes", "Content-Length": str(1 << 44)}
     async with fetching(parts) as (fetcher, served, _):
@@ -91,6 +102,22 @@ async def test_a_false_size_does_not_fill_the_memory_with_ranges(parts: PartFile
             tracemalloc.stop()
     assert caught.value.failure.kind is FailureKind.TRUNCATED
     assert peak < 64 * MIB
+
+
+async def test_a_connection_writes_in_order(parts, monkeypatch):
+    """Else a kill between two writes leaves a gap, and all bytes after it are requested again."""
+    monkeypatch.setattr(ranges, "FAST", 1.0)  # this transfer is faster, so it has one connection
+    put, writing = PartialDownload.put, asyncio.Lock()
+
+    async def put_alone(part: PartialDownload, pieces: Sequence[tuple[int, bytes]]) -> None:
+        assert not writing.locked()
+        async with writing:
+            await put(part, pieces)
+
+    monkeypatch.setattr(PartialDownload, "put", put_alone)
+    async with fetching(parts) as (fetcher, served, _):
+        assert is_whole(await fetcher.fetch(job(served)), parts)
+        assert len(served.requests) == 1
 
 
 async def test_a_part_is_closed_although_its_end_is_cancelled(parts: PartFiles) -> None:
