@@ -8,7 +8,7 @@ import pytest
 from msgspec.structs import replace
 
 from stacpull.config import toml
-from stacpull.config.options import OPTIONS, Options, Output, S3Options, options_of
+from stacpull.config.options import OPTIONS, Options, Output, S3Options
 from stacpull.config.resolve import Resolved, resolve, with_environment
 from stacpull.engine.network import resolve_source
 from stacpull.errors import UsageError
@@ -302,14 +302,6 @@ def test_a_flag_replaces_a_value_that_is_only_valid_on_another_machine(tmp_path:
     resolved = resolve_with({"config": file, "ca-bundle": str(BIGEARTHNET), "shard": "1/2", "ids": ("a",)})
     assert (resolved.options.ca_bundle, resolved.selection.shard) == (BIGEARTHNET, (1, 2))
     assert resolved.selection.ids == ("a",)
-
-
-def test_a_command_uses_only_its_scopes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("STACPULL_LAYOUT", "{key}")
-    options = {option.name: option for option in options_of("resume")}
-    resolved = resolve({}, options=options, config=toml.read_config_file(BIGEARTHNET))
-    assert resolved.selection == Selection()
-    assert resolved.options.layout == Options().layout
 
 
 @pytest.mark.parametrize("written", ['header = ["X-Key: k"]\n', '[credentials]\nquery = { key = "k" }\n'])

@@ -143,20 +143,6 @@ def test_the_path_of_the_items_document(item_id, path):
     assert item_json_in(item_directory(item_id), item_id.item) == path
 
 
-@pytest.mark.parametrize(
-    "name", ["catalog", "collection", "..", "", "x" * 253, "é" * 127, ".stacpull", "nul"]
-)
-def test_an_odd_id_has_a_document_with_a_safe_name(name):
-    item = ItemId("c", name)
-    path = item_json_in(item_directory(item), item.item)
-    assert path.count("/") == 2
-    assert path.endswith(".json")
-    assert path.rpartition("/")[2] not in ("catalog.json", "collection.json")
-    assert all(0 < len(segment.encode()) <= 255 for segment in path.split("/"))
-    (asset,) = plan({"id": name or "x", "assets": {path.rpartition("/")[2]: {"href": "https://o/a"}}}).assets
-    assert f"{asset.directory}/{asset.name}" != path
-
-
 def test_every_recorded_item_is_planned(shared_data: Path) -> None:
     found = 0
     for path in sorted((shared_data / "stac").rglob("*.json")):
@@ -203,11 +189,3 @@ def test_urls_with_spaces_quotes_and_values_are_alternates(shared_data: Path) ->
     assert band.href.endswith("/$value")
     assert [href.partition(":")[0] for href in band.alternates] == ["s3"]
     assert band.name == "B02.tif"
-
-
-@pytest.mark.parametrize("file", ["catalog_sh_cell15.json", "catalog_cdse_cell12.json"])
-def test_a_prefix_listed_as_a_file_is_refused(shared_data: Path, file: str) -> None:
-    ((key, failure),) = plan_of(shared_data, f"sentinelhub/{file}").problems
-    assert key == "data"
-    assert failure.kind is FailureKind.PREFIX
-    assert "--expand-prefix" in failure.message

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stacpull.filters.asset_filter import AssetFilter
-from stacpull.models import Failure, FailureKind, ItemId, Json, PlannedItem
+from stacpull.models import Failure, ItemId, Json, PlannedItem
 from stacpull.planning.item_plan import AssetPlanner, ListedItem
 from stacpull.planning.layout import Layout
 from stacpull.planning.prefixes import ListedObject, Listing, object_asset
@@ -66,13 +66,6 @@ def test_a_prefix_with_excluded_objects_is_kept() -> None:
     assert list(planned.document["assets"]) == ["data", "data/B02.jp2", "data/qi/x.gml", "o"]
 
 
-def test_a_prefix_that_could_not_be_listed_is_reported() -> None:
-    failure = Failure(FailureKind.PREFIX, "Nothing is there.")
-    planned = plan(failure)
-    assert planned.problems == (("data", failure),)
-    assert planned.document is ITEM
-
-
 def test_an_object_read_again_is_found_by_its_prefix() -> None:
     assets = ITEM["assets"]
     assert object_asset(assets, "data/qi/x.gml") == {"href": "s3://b/tiles/39/qi/x.gml"}
@@ -94,28 +87,6 @@ def test_an_object_read_again_is_found_by_its_prefix() -> None:
 def test_the_longest_of_nested_prefixes_locates_an_object(href: str, found: str, order: int) -> None:
     assets = {"data": {"href": "s3://b/p/"}, "data/qi": {"href": "s3://b/q"}}
     assert object_asset(dict([*assets.items()][::order]), "data/qi/x", href) == {"href": found}
-
-
-@pytest.mark.parametrize("first", [True, False])
-@pytest.mark.parametrize(
-    "own",
-    [
-        pytest.param({"href": "https://h.test/own.jp2"}, id="a file"),
-        pytest.param({"href": "https://h.test/", "type": "text/html"}, id="a page"),
-        pytest.param({}, id="nothing to fetch"),
-    ],
-)
-def test_an_object_never_has_the_key_of_another_asset(own: Json, first: bool) -> None:
-    assets = {"data/B02.jp2": own, **ITEM["assets"]} if first else {**ITEM["assets"], "data/B02.jp2": own}
-    planned = plan(LISTING, item={**ITEM, "assets": assets})
-    by_href = {asset.href: asset for asset in planned.assets}
-    apart = by_href["s3://b/tiles/39/B02.jp2"]
-    assert apart.key.startswith("data/B02~")
-    assert apart.key.endswith(".jp2")
-    assert (apart.directory, apart.name) == ("c/i/data", "B02.jp2")  # the path was free
-    assert len({asset.key for asset in planned.assets}) == len(planned.assets)
-    assert planned.document["assets"][apart.key]["href"] == apart.href
-    assert planned.document["assets"]["data/B02.jp2"] is own
 
 
 NAMES = st.lists(st.text("aA./\\%:\u00e9e\u0301 ~", min_size=1, max_size=8), max_size=8, unique=True)
