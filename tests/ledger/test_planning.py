@@ -162,6 +162,25 @@ def test_pending_jobs_equal_the_planned_ones(tmp_path: Path) -> None:
         assert jobs.pending_jobs(db, later, 0, 9) == renamed_jobs
 
 
+def test_hrefs_are_stored_without_credentials(tmp_path: Path) -> None:
+    signed = "https://blob.example/a?se=2026&sig=SECRETSECRET"
+    planned = [
+        replace(asset("a", href="s3://b/a"), alternates=(signed, "https://h.example/a")),
+        replace(asset("b", href="s3://b/b"), alternates=("https://h.example/b",)),
+        asset("c", href="https://blob.example/a#access_token=SECRETSECRET"),
+    ]
+    with ledger(tmp_path) as db:
+        run, writer = started(db)
+        live = commit(writer, item("i", planned)).jobs
+        assert [job.alternates for job in live] == [one.alternates for one in planned]
+        assert [(job.alternates, job.stale) for job in jobs.pending_jobs(db, run.id, 0, 9)] == [
+            (("https://blob.example/a", "https://h.example/a"), True),
+            (("https://h.example/b",), False),
+            ((), True),
+        ]
+    assert b"SECRETSECRET" not in b"".join(p.read_bytes() for p in (tmp_path / ".stacpull").iterdir())
+
+
 def test_a_directory_keeps_its_path_when_a_file_of_this_path_comes(tmp_path: Path) -> None:
     inner = asset("a/b", directory="c/x/a", name="b")
     with ledger(tmp_path) as db:
