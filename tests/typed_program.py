@@ -1,7 +1,5 @@
 """A program that uses the public functions. mypy checks it with `src`, and expects the errors it names."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import assert_type
 

@@ -1,7 +1,5 @@
 """The library behind the command line replaced: its calls, and reports that it returns."""
 
-from __future__ import annotations
-
 import sys
 import types
 from collections.abc import Callable

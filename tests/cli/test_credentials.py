@@ -1,7 +1,5 @@
 """`stacpull credentials`, against services on other threads."""
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """Help pages, hints for mistyped commands and options, and what the shell completes."""
 
-from __future__ import annotations
-
 import re
 import subprocess
 import sys

@@ -1,7 +1,5 @@
 """Mistakes of users: each ends with the right exit code and a sentence that says what to do."""
 
-from __future__ import annotations
-
 import json
 import os
 from collections.abc import Callable, Iterator

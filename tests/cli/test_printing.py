@@ -1,7 +1,5 @@
 """Text of servers is shown, not obeyed: terminals act on control characters."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 

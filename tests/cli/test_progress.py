@@ -1,7 +1,5 @@
 """What the display prints without a terminal, and that a signal handler may use it at any point."""
 
-from __future__ import annotations
-
 import io
 import re
 import sys

@@ -1,7 +1,5 @@
 """The progress display in a real pseudo-terminal, judged by the screen that results."""
 
-from __future__ import annotations
-
 import os
 import re
 import shutil

@@ -1,7 +1,5 @@
 """Standard streams that are closed, full or left by their reader do not change what a command does."""
 
-from __future__ import annotations
-
 import json
 import subprocess
 import sys

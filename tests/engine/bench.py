@@ -1,7 +1,5 @@
 """A mirror without a network: a test plans assets, delivers them and publishes them in steps."""
 
-from __future__ import annotations
-
 import hashlib
 import sqlite3
 import weakref

@@ -1,7 +1,5 @@
 """A store behind its socket, as a run has it, without the run."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, nullcontext

@@ -1,7 +1,5 @@
 """Jobs of a pool, what becomes of them, and a pool whose requests a test answers."""
 
-from __future__ import annotations
-
 from collections.abc import Awaitable, Callable
 from typing import Any
 

@@ -1,7 +1,5 @@
 """What a public function opens is closed with the error that ended the run, which is the one raised."""
 
-from __future__ import annotations
-
 import asyncio
 import sqlite3
 import threading

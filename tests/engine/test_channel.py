@@ -1,7 +1,5 @@
 """What a process sends of what it has received: how far the other end may be behind, and that all is sent."""
 
-from __future__ import annotations
-
 import asyncio
 import socket
 

@@ -1,7 +1,5 @@
 """How a run ends: whose stop it obeys, what it tells its listeners, and what it leaves to `resume`."""
 
-from __future__ import annotations
-
 import asyncio
 import json
 from collections.abc import AsyncGenerator, Iterator

@@ -1,7 +1,5 @@
 """The event log: what it writes down holds no secret, and an error of the log stops nothing."""
 
-from __future__ import annotations
-
 import json
 import os
 import re

@@ -1,7 +1,5 @@
 """After a failed sync nothing that was not recorded is believed: its pages may be lost, marked clean."""
 
-from __future__ import annotations
-
 import asyncio
 import hashlib
 import sqlite3

@@ -1,7 +1,5 @@
 """The JSON of items: written again from DEST, and never over what others have written."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import orjson

@@ -1,7 +1,5 @@
 """`--metadata ndjson`: the items of a collection in one file, which is whole or as it was before."""
 
-from __future__ import annotations
-
 import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path

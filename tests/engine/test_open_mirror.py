@@ -1,7 +1,5 @@
 """Opening DEST for a run: only one process holds it, foreign catalogs are refused, free space is reported."""
 
-from __future__ import annotations
-
 import errno
 import os
 import sqlite3

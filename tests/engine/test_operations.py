@@ -1,7 +1,5 @@
 """What the network process may call is an operation with the same arguments and result."""
 
-from __future__ import annotations
-
 import inspect
 from pathlib import Path
 

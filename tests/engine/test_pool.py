@@ -1,7 +1,5 @@
 """The pool: the course of one asset on a virtual clock. If it is refused, its item is read again."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field

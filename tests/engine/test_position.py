@@ -1,7 +1,5 @@
 """Where a walk is: stored and read back whole, and never with a secret."""
 
-from __future__ import annotations
-
 import pytest
 
 from stacpull.models import PageRequest

@@ -4,8 +4,6 @@ Names resolve as a test defines. 127.0.0.1, where the test's servers are, stands
 test defines it; 127.0.0.2 and the like for private ones.
 """
 
-from __future__ import annotations
-
 import asyncio
 import copy
 from collections.abc import Callable

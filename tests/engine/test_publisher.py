@@ -1,7 +1,5 @@
 """The publisher: the order of its steps, and what it refuses."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """A kill at every step of publishing: nothing is lost, nothing whole fetched again, nothing left over."""
 
-from __future__ import annotations
-
 import json
 import os
 import shutil

@@ -1,7 +1,5 @@
 """Files that were forgotten go at the next start, whatever a kill left of them; nothing else does."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """A stop leaves work a few seconds; what needs more is cancelled."""
 
-from __future__ import annotations
-
 import asyncio
 
 import pytest

@@ -1,7 +1,5 @@
 """`--sample`, `--shard` and what filters leave out, over small APIs, with stops."""
 
-from __future__ import annotations
-
 import asyncio
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """What a second asset with the same href gets: the first one's bytes, a link to its file, or a fetch."""
 
-from __future__ import annotations
-
 import asyncio
 import hashlib
 from collections.abc import Iterator

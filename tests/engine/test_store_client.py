@@ -1,7 +1,5 @@
 """The store behind its socket: groups are published in time, calls are answered, and either side may die."""
 
-from __future__ import annotations
-
 import asyncio
 import fcntl
 import os

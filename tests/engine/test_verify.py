@@ -1,7 +1,5 @@
 """What `verify` says of an empty file, and of one whose digest was not read."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

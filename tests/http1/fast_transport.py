@@ -1,7 +1,5 @@
 """The connections of `http1` as a `Transport` that passes the tests of transports."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager

@@ -1,7 +1,5 @@
 """Responses as bytes: sound, broken, and generated ones."""
 
-from __future__ import annotations
-
 from hypothesis import strategies as st
 from tests.http1.fast_transport import HELLO
 

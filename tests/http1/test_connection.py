@@ -1,7 +1,5 @@
 """How bodies flow: how much is held, when the reader is woken, what counts as a stall."""
 
-from __future__ import annotations
-
 import asyncio
 import time
 from collections.abc import Callable

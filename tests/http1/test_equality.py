@@ -3,8 +3,6 @@
 Files, failures, retries, requests, waits and the state of the gate are compared. Waits take no time.
 """
 
-from __future__ import annotations
-
 import asyncio
 import base64
 import gzip

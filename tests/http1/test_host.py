@@ -1,7 +1,5 @@
 """Which hosts are plain, which addresses are tried in which order, and how often names are looked up."""
 
-from __future__ import annotations
-
 import asyncio
 import socket
 from contextlib import ExitStack

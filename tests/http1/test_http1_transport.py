@@ -1,7 +1,5 @@
 """The connections of `http1` on real sockets: what they send, when they are kept, what others send."""
 
-from __future__ import annotations
-
 import asyncio
 import resource
 from contextlib import suppress

@@ -1,7 +1,5 @@
 """The response as it comes in, without a network: every way to split it, and every way for it to be wrong."""
 
-from __future__ import annotations
-
 import tracemalloc
 from itertools import pairwise
 

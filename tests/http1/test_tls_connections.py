@@ -1,7 +1,5 @@
 """Connections of `http1` over TLS. `tests/net/test_http.py` tests both HTTP clients."""
 
-from __future__ import annotations
-
 import asyncio
 import ssl
 from collections.abc import Callable

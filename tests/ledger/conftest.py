@@ -1,7 +1,5 @@
 """In all tests of the ledger, states change only as the tables in `ledger/transitions.py` say."""
 
-from __future__ import annotations
-
 import re
 import sqlite3
 from collections.abc import Callable, Iterator

@@ -1,7 +1,5 @@
 """Short ways to plan items, and to read the result from the ledger."""
 
-from __future__ import annotations
-
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager

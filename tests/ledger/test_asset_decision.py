@@ -1,7 +1,5 @@
 """What becomes of a known asset, by what the ledger knows of it and what the source now states."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

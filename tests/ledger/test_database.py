@@ -1,7 +1,5 @@
 """Opening the ledger: new, old, newer, damaged, full, held, read-only; and beside a writer at work."""
 
-from __future__ import annotations
-
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing

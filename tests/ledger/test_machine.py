@@ -1,7 +1,5 @@
 """The ledger as a state machine: after any events in any order, its counters match its rows."""
 
-from __future__ import annotations
-
 import os
 import re
 import shutil

@@ -1,7 +1,5 @@
 """Who owns which name: spellings are kept apart, the very same name is owned by one."""
 
-from __future__ import annotations
-
 import sqlite3
 import unicodedata
 from collections.abc import Iterator

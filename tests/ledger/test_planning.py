@@ -1,7 +1,5 @@
 """Planning: what is new, known, changed or in the way, and what a batch adds to the counters."""
 
-from __future__ import annotations
-
 import sqlite3
 from pathlib import Path
 

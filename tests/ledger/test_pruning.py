@@ -1,7 +1,5 @@
 """What a run did not meet, and what is left in the ledger when it is forgotten."""
 
-from __future__ import annotations
-
 import sqlite3
 import tracemalloc
 from pathlib import Path

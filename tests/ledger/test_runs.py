@@ -1,7 +1,5 @@
 """Runs: which one continues, which starts again, and which is superseded."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import attrs

@@ -1,7 +1,5 @@
 """What a walk could not read or plan: noted, listed, and forgotten when it does not matter any more."""
 
-from __future__ import annotations
-
 import sqlite3
 from pathlib import Path
 

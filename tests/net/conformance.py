@@ -7,8 +7,6 @@
 Routes are paths (`/object`); answers are those of `tests.net.memory`.
 """
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager

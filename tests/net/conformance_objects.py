@@ -9,8 +9,6 @@ server with given objects:
             ...
 """
 
-from __future__ import annotations
-
 import asyncio
 import random
 from collections.abc import AsyncIterator, Callable, Mapping

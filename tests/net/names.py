@@ -1,7 +1,5 @@
 """Lookups of names whose answers a test defines, and the connections that are tried."""
 
-from __future__ import annotations
-
 import asyncio
 import socket
 import sys

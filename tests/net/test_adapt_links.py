@@ -1,7 +1,5 @@
 """`--concurrency auto` against the best fixed number, on one simulated link of each kind of the benchmark."""
 
-from __future__ import annotations
-
 import pytest
 from scripts.benchmarks.adapt_links import CHANGES, END, ROWS, Host, Row, Simulation, compare
 

@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import asyncio
 import gzip
 from collections.abc import Mapping

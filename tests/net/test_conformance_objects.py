@@ -1,7 +1,5 @@
 """The object suite for fake and real transports with our test servers; tests/servers adds real servers."""
 
-from __future__ import annotations
-
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from functools import partial

@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import pytest
 
 from stacpull.hosts import host_of, origin_of

@@ -3,8 +3,6 @@
 Addresses, TLS and proxies are tested with whole commands, in `tests/security`.
 """
 
-from __future__ import annotations
-
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any

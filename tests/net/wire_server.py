@@ -3,8 +3,6 @@
 It accepts the same table of answers as `tests.net.memory.MemoryTransport`, or raw bytes.
 """
 
-from __future__ import annotations
-
 import asyncio
 import json
 import ssl

@@ -1,7 +1,5 @@
 """A reader in memory: answers from a function or a table, and records the requests."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager

@@ -1,7 +1,5 @@
 """A model of a STAC API that filters by the rules of `filters`, correctly or with one of the known faults."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any

@@ -1,7 +1,5 @@
 """A bad link is one failure: it must not end a walk of a million items."""
 
-from __future__ import annotations
-
 import pytest
 from tests.net.memory import Answer, MemoryTransport
 from tests.virtual_clock import VirtualClock

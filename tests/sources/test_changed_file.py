@@ -3,8 +3,6 @@
 Servers differ in what they state about the version of a file, and in what they make of conditions.
 """
 
-from __future__ import annotations
-
 import asyncio
 import re
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """GeoJSON as a source: one item, or the items of one document."""
 
-from __future__ import annotations
-
 import asyncio
 from typing import Any
 

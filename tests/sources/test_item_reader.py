@@ -1,7 +1,5 @@
 """Reading items by href: sharing of requests, and the cache."""
 
-from __future__ import annotations
-
 import asyncio
 from collections import Counter
 

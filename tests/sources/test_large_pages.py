@@ -1,7 +1,5 @@
 """Pages larger than the limit, from a service that does not support `limit`: a variable lifts it."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import orjson

@@ -1,7 +1,5 @@
 """NDJSON: read as it arrives, with invalid lines reported, and resumed at any line after any interruption."""
 
-from __future__ import annotations
-
 import gzip
 from collections.abc import Sequence
 from typing import Any

@@ -1,7 +1,5 @@
 """Next requests: tables of the recorded pages of eleven services, and of forms of links."""
 
-from __future__ import annotations
-
 import json
 from typing import Any
 

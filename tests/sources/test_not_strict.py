@@ -1,7 +1,5 @@
 """Items that are not strict JSON, like those of Python's `json.dumps`, from every kind of source."""
 
-from __future__ import annotations
-
 import json
 import time
 from collections.abc import Mapping

@@ -1,7 +1,5 @@
 """Walks over services in memory: tables of their faults, and properties over random services."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import pytest

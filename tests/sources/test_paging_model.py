@@ -1,7 +1,5 @@
 """Paging with a model server: a table of all known forms (see docs/sources.md), and random services."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any

@@ -1,7 +1,5 @@
 """Filters pushed down to a source: the queries, equal results, and wrong answers."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field

@@ -1,7 +1,5 @@
 """A host that accepts connections but never answers is reported, and abandoned in a bounded time."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

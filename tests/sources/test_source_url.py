@@ -1,7 +1,5 @@
 """SOURCE as URLs and as paths of every kind, and the credentials in it."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

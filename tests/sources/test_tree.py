@@ -1,7 +1,5 @@
 """Trees: a fixed order, circles, unreadable documents, and collections."""
 
-from __future__ import annotations
-
 import asyncio
 import random
 from collections.abc import Mapping

@@ -1,7 +1,5 @@
 """A small HTTP server on loopback that answers exactly as a scenario defines, right or wrong."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager

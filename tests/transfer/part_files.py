@@ -1,7 +1,5 @@
 """Part files in a directory of a test's own, and what they contain."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress

@@ -1,7 +1,5 @@
 """Fetching from servers that are right, clumsy or hostile, over real sockets."""
 
-from __future__ import annotations
-
 import base64
 import gzip
 import hashlib

@@ -1,7 +1,5 @@
 """What responses state about their content, and when a part may be resumed, as tables."""
 
-from __future__ import annotations
-
 import base64
 import hashlib
 import zlib

@@ -1,7 +1,5 @@
 """Listings of S3 prefixes: from the replica, which verifies signatures, and from servers that misbehave."""
 
-from __future__ import annotations
-
 import tracemalloc
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager

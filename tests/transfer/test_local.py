@@ -1,7 +1,5 @@
 """Files as a transport: what is given out, what never, and the answers a server of objects would give."""
 
-from __future__ import annotations
-
 import asyncio
 import os
 import threading

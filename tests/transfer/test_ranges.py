@@ -3,8 +3,6 @@
 Whatever a server does, the file is whole and its checksum right, or the attempt has failed by name.
 """
 
-from __future__ import annotations
-
 import asyncio
 import hashlib
 import tracemalloc

@@ -1,7 +1,5 @@
 """S3 behind the transport seam: decisions as tables, then the replica, then servers that misbehave."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 
 import pytest
