@@ -14,7 +14,7 @@ from stacpull import UsageError, sync
 def test_the_lists_of_a_split_are_joined(mirrored: Any, tmp_path: Path) -> None:
     dest = mirrored([item(name, properties={"labels": ["x"]}) for name in "abcd"])
     for name in "abc":
-        (tmp_path / name).write_text(f"# ids\n{name},x\n")
+        (tmp_path / name).write_text(f"# ids\nid,label\n{name},x\n")
     lists = [f"--split={split}=@{tmp_path}/{name}" for split, name in ("ta", "tc", "ub")]
     out = tmp_path / "labels.csv"
     assert run(["export", str(dest), str(out), "-f", "csv", *lists], environment()).code == 0
