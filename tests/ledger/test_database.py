@@ -53,6 +53,14 @@ def test_an_empty_ledger_is_new_or_lost_depending_on_other_files(dest: Path) -> 
         open_reader(dest)
 
 
+def test_a_schema_that_is_not_text_is_damage(dest: Path) -> None:
+    open_writer(dest).close()
+    path = ledger_path(dest)
+    path.write_bytes(path.read_bytes().replace(b"items(other_directory)", b"items(oth\xffr_directory)"))
+    with pytest.raises(DestinationError, match=r"is damaged .*--adopt"):
+        open_reader(dest)
+
+
 @pytest.mark.parametrize("left", ["closed", "killed"])
 def test_a_mirror_on_a_read_only_file_system_can_be_read(small_disk, disk, left):
     db = open_writer(disk)

@@ -1,5 +1,6 @@
 import asyncio
 import gzip
+import socket
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from tests.virtual_clock import VirtualClock
 
 from stacpull.models import Failure, FailureKind
 from stacpull.net.client import Client, Exchange, NetworkCounters, RequestLog
+from stacpull.net.connection_errors import connection_failure
 from stacpull.net.gate import MAX_REFUSALS, MAX_UNANSWERED, GateSettings
 from stacpull.net.retry import Retries, RetryPolicy
 from stacpull.net.transport import Purpose, Request, TransferError
@@ -226,3 +228,8 @@ def test_each_line_of_the_log_is_written_at_once(tmp_path: Path) -> None:
     log.write("GET", "http://a.example/b", 200, 5, 0.1, "")
     assert (tmp_path / "log").read_text().endswith(" GET 200 5 100 http://a.example/b\n")
     log.close()
+
+
+def test_a_bucket_whose_host_does_not_exist_has_advice() -> None:
+    message = connection_failure(socket.gaierror(), "b.s3.mars.amazonaws.com").message
+    assert "could not be looked up. Check --region; another S3 service needs --endpoint-url." in message
