@@ -196,7 +196,7 @@ def test_a_repr_shows_what_is_set():
         (b"\n \n", "the file is empty"),
         (b"# a list\nid\n", "finds no id"),
         (b"# id,cloud\na,20\n", "its only line has several values"),
-        (b'["a", ', "Expecting value"),
+        (b'["a", ', r"its list is not valid JSON \(Expecting value"),
         (b"\xff\xfe\0", "not UTF-8 text; give text"),
     ],
 )

@@ -537,7 +537,10 @@ def load_ids(raw: str) -> tuple[str, ...]:
     lines = [line.strip() for line in content.splitlines() if not line.lstrip().startswith("#")]
     rows = [re.split("[\t;,]", line) for line in lines if line]
     if content.startswith("["):
-        cells = list(map(str, json.loads(content)))
+        try:
+            cells = list(map(str, json.loads(content)))
+        except json.JSONDecodeError as error:
+            raise ValueError(f"cannot use {raw[1:]}: its list is not valid JSON ({error})") from error
     elif len(rows) == 1 and len(rows[0]) > 1:  # ids, or an id and other values
         raise ValueError(f"cannot use {raw[1:]}: its only line has several values; write one id per line")
     else:
