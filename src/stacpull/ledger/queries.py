@@ -254,7 +254,7 @@ def collection_rows(db: Connection) -> list[CollectionRow]:
 def collections_to_read(db: Connection, run_id: int) -> list[str]:
     has_items = "SELECT 1 FROM items WHERE collection = ? AND run = ? LIMIT 1"
     rows = collection_rows(db)
-    return [row.name for row in rows if not row.document or exists(db, has_items, (row.rowid, run_id))]
+    return [row.name for row in rows if row.document is None or exists(db, has_items, (row.rowid, run_id))]
 
 
 class ItemName(NamedTuple):
