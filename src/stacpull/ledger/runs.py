@@ -71,8 +71,8 @@ class Run(msgspec.Struct, frozen=True):
     @property
     def requeued_kinds(self) -> frozenset[FailureKind]:
         """The failures that the run tries again, without those that wait for `retry`."""
-        kinds = {kind for kind in FailureKind if Then.NEXT_RUN in kind.then}
-        return frozenset(kinds | {FailureKind.EXISTS} if self.remembered.get("adopt") else kinds)
+        kinds = frozenset(kind for kind in FailureKind if Then.NEXT_RUN in kind.then)
+        return kinds | {FailureKind.EXISTS} if self.remembered.get("adopt") else kinds
 
 
 def decoded_options(text: str | bytes) -> dict[str, Any]:
