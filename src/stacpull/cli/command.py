@@ -163,7 +163,7 @@ class Command(click.Command):
         args = [arg for before, arg in pairs if (before, arg) != ("--request-payer", "requester")]
         in_full = self._full
         if "--yes" in args and {"--prune", "--prune=remove"}.intersection(args):  # version 0.1 had `--yes`
-            in_full = {"--prune": "--prune=remove"}
+            in_full = {**self._full, "--prune": "--prune=remove"}
             args = [arg for arg in args if arg != "--yes"]
         return [in_full.get(arg, arg) for arg in args]
 
