@@ -221,8 +221,8 @@ def pytest_collection() -> Generator[None, object, object]:
         gc.enable()
 
 
-def uses_only_the_front(module: Path) -> bool:
-    """Tell whether a module imports nothing of the packages but public names, and the replicas."""
+def imports_only_public_names(module: Path) -> bool:
+    """Return True if a module imports nothing of the packages but public names, and the replicas."""
     names = _IMPORTED.findall(module.read_text())
     return all(name in PUBLIC or name.startswith("stacpull_replicas") for name in names)
 
@@ -233,7 +233,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     Those that would survive any change of the inside are the behaviour suite.
     """
     items.sort(key=lambda item: item.get_closest_marker("slow") is None)
-    suite = {path for path in {item.path for item in items} if uses_only_the_front(path)}
+    suite = {path for path in {item.path for item in items} if imports_only_public_names(path)}
     for item in items:
         if item.path in suite:
             item.add_marker(pytest.mark.behaviour)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from tests.conftest import uses_only_the_front
+from tests.conftest import imports_only_public_names
 
 import stacpull
 from stacpull import sync
@@ -416,7 +416,7 @@ def test_the_path_of_an_asset_has_as_many_stations_and_names_as_it_says() -> Non
 def test_the_behaviour_suite_uses_only_the_public_front() -> None:
     """The tests in `tests/behaviour` must survive any change of the inside."""
     modules = sorted((Path(__file__).parent / "behaviour").glob("*.py"))
-    assert [path.name for path in modules if not uses_only_the_front(path)] == []
+    assert [path.name for path in modules if not imports_only_public_names(path)] == []
 
 
 def test_no_test_module_imports_from_another() -> None:
