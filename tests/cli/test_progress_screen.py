@@ -101,7 +101,7 @@ def test_a_second_ctrl_c_leaves_the_prompt_on_an_empty_line() -> None:
         assert terminal.ended() == 130
         assert terminal.lines[-1].endswith("[130]$")
         text = "".join(terminal.lines)
-        assert "at once.stacpull: Quit: 719 of 1,560 files. Run the same command again" in text
+        assert "at once.stacpull: Quit: 719 of 1,560+ files. Run the same command again" in text
         assert "fetching" not in terminal.text
 
 

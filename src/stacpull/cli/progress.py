@@ -120,8 +120,9 @@ class Display:
             self.hide()
 
     def done(self) -> str:
-        now = self._now
-        return f": {now.assets_done:,} of {now.assets_planned:,} files" if isinstance(now, Progress) else ""
+        if not isinstance(now := self._now, Progress):
+            return ""
+        return f": {now.assets_done:,} of {now.assets_planned:,}{'' if now.walk_ended else '+'} files"
 
     def hide(self) -> None:
         """Remove the block until it is drawn again. A signal handler may call this at any point."""
