@@ -44,6 +44,8 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> ChangedCopy:
     copy.insert("reports.py", BARE_FIELD, before="    assets_excluded: int = 0")
     copy.insert("ledger/batch_writer.py", BARE_COUNT, before='_result.count("assets_excluded"')
     copy.insert("cli/summary.py", BARE_LINE, before="    if report.assets_excluded:")
+    copy.insert("planning/names.py", 'OUTPUTS["tally"] = "tally.txt"\n', before="_FILES: Final")
+    copy.insert("config/options.py", TALLY_FIELD, before="    retries: int")
     return copy
 
 
@@ -443,3 +445,41 @@ def test_a_kind_of_dest_is_one_file_and_an_entry_point(copy: ChangedCopy, tmp_pa
     (folder / "c/i/a.bin").write_text("lost")
     ran = copy.run("verify", *dest, SHELF_ROOT=str(tmp_path / "shelves"))
     assert (ran.code, "c/i/a.bin" in ran.out) == (1, True)
+
+
+# An output of `mirror` is a module, an entry point, a line of OUTPUTS, and an option.
+
+TALLY_FIELD = '    tally: bool | None = option(None, help="?", remembered=True, commands="mirror")\n'
+TALLY = """
+from stacpull.catalog.catalog_tree import MirrorOutput
+
+
+def update(publisher, entries):
+    lines = [f"{entry.id}: {len([*entry.items()])}" for entry in entries]
+    publisher.write_file("tally.txt", "\\n".join(lines).encode())
+    return ["tallied"]
+
+
+TALLY = MirrorOutput(lambda options: None, update, {"tally": {"href": "tally.txt"}})
+"""
+
+
+def test_an_output_is_kept_linked_verified_repaired_and_removed(copy, items, tmp_path):
+    copy.add("../tally.py", TALLY)
+    copy.add("../tally-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: tally\nVersion: 1.0\n")
+    copy.add("../tally-1.0.dist-info/entry_points.txt", "[stacpull.outputs]\ntally.txt = tally:TALLY\n")
+    dest = tmp_path / "m"
+    file = dest / "tally.txt"
+    ran = copy.run("mirror", items, dest, "--tally")
+    assert (ran.code, "warning: tallied" in ran.err) == (0, True), ran.out + ran.err
+    assert file.read_text() == "c: 3"
+    document = json.loads((dest / "c/collection.json").read_text())
+    assert document["assets"] == {"tally": {"href": "../tally.txt"}}
+    file.write_text("c: 4")
+    assert copy.run("verify", dest, "--repair").code == 0
+    items.write_text("\n".join([*items.read_text().splitlines(), item_with({}, "d")]))
+    assert copy.run("mirror", items, dest).code == 0
+    assert file.read_text() == "c: 4"
+    assert copy.run("mirror", items, dest, "--no-tally").code == 0
+    assert not file.exists()
+    assert copy.run("verify", dest).code == 0

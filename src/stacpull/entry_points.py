@@ -14,7 +14,7 @@ A package registers what it adds in its `pyproject.toml`, as the neighbours do:
 | `stacpull.schemes` | a scheme of `schemes.SCHEMES` | an object with `transport` and `list_prefix` |
 | `stacpull.logins` | the `kind` of a login in a profile | a `stacpull_logins.logins.LoginKind` |
 
-Only our own packages register in `stacpull.outputs`, `profiles`, `fetchers` and `workers`.
+Only our own packages register in `stacpull.outputs`, `listeners`, `profiles`, `fetchers` and `workers`.
 
 Looking up a name of our own distribution reads one small file. For any other name, all installed
 distributions are read. An entry point whose package is not installed counts as absent.

@@ -1,47 +1,48 @@
 """`items.parquet` next to the catalog of a mirror (`mirror --items-parquet`): all items in one file.
 
-The ledger stores that the option was used once. From then on, every run that changes items writes the file
-again at its end. If the digests of all item documents are unchanged, the file is not written. The file is
-written to the parts and renamed into place, before the collections that refer to it.
+If the digests of all item documents are unchanged, the file is not written again. The file is written to the
+parts and renamed into place, before the collections that refer to it.
 """
-
-from __future__ import annotations
 
 import hashlib
 from tempfile import TemporaryFile
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import orjson
 
+from stacpull.catalog.catalog_tree import CollectionEntry, MirrorOutput
 from stacpull.catalog.item import encode_item
 from stacpull.engine.publisher import Publisher
 from stacpull.errors import DestinationError, InterruptedRunError, UsageError, require_pyarrow
 from stacpull.events import Stage
 from stacpull.ledger import meta
 from stacpull.ledger.database import Connection
-from stacpull.ledger.meta import ITEMS_PARQUET
 from stacpull.models import OWN_DIRECTORY
 from stacpull_export.ledger_queries import written_digests
 
-if TYPE_CHECKING:
-    from stacpull.catalog.catalog_tree import CollectionEntry
-
-_PART: Final = f"{ITEMS_PARQUET}.tmp"
+_FILE: Final = "items.parquet"
+_PART: Final = f"{_FILE}.tmp"
+_STATE: Final = "items_parquet_state"  # in `meta`: the digest of the items that the file was written from
 _FORM: Final = b"6"
 """The version of the file format. It changes if the same items would give another file."""
+_ROLE: Final = "collection-mirror"  # stac-geoparquet, "Referencing"
+_TYPE: Final = "application/vnd.apache.parquet"
+_ASSET: Final = {"href": _FILE, "type": _TYPE, "title": "Items as stac-geoparquet", "roles": [_ROLE]}
 
 
-def update_items_parquet(publisher: Publisher, entries: list[CollectionEntry]) -> tuple[str, ...]:
-    """Write the file if items have changed since it was written, or if the file was changed."""
-    if publisher.run.fixed["metadata"] == "none":
-        raise UsageError("--metadata none stores no items.")
-    require_pyarrow(ITEMS_PARQUET)
+def _check(metadata: str, what: str = "--items-parquet") -> None:
+    if metadata == "none":
+        raise UsageError(f"{what} needs the documents of items: remove --metadata none.")
+    require_pyarrow(what)
+
+
+def _update(publisher: Publisher, entries: list[CollectionEntry]) -> tuple[str, ...]:
+    _check(publisher.run.fixed["metadata"], _FILE)
     db, store, secrets = publisher.db, publisher.store, publisher.secrets
     documents = {entry.id: encode_item(entry.stored_document(), secrets) for entry in entries}
     state = _state(db, documents)
-    known = meta.file_digests(db).get(ITEMS_PARQUET)
-    is_current = known is not None and meta.get(db, meta.ITEMS_PARQUET_STATE) == state
-    if is_current and store.state_of(ITEMS_PARQUET).digest == known:
+    known = meta.file_digests(db).get(_FILE)
+    if known and meta.get(db, _STATE) == state and store.state_of(_FILE).digest == known:
         return ()
 
     from stacpull_export.geoparquet import ItemIndex  # noqa: PLC0415 - it imports pyarrow
@@ -55,9 +56,9 @@ def update_items_parquet(publisher: Publisher, entries: list[CollectionEntry]) -
     def on_progress(items: int, _stage: str = "") -> None:
         if publisher.is_stopped():
             raise InterruptedRunError
-        publisher.on_event(Stage(f"writing {ITEMS_PARQUET}", items, total))
+        publisher.on_event(Stage(f"writing {_FILE}", items, total))
 
-    path = store.staged.work / ITEMS_PARQUET
+    path = store.staged.work / _FILE
     with TemporaryFile(dir=store.staged.work / OWN_DIRECTORY) as batches:
         index = ItemIndex(contents, path, batches)
         index.read(on_progress)
@@ -66,9 +67,9 @@ def update_items_parquet(publisher: Publisher, entries: list[CollectionEntry]) -
         notes = index.notes()
     found = store.staged.state_of(_PART)
     if found.digest is None:
-        raise DestinationError(f"{ITEMS_PARQUET} was written but cannot be read: {found.obstacle}.")
-    publisher.place_file(ITEMS_PARQUET, _PART, found.digest)
-    meta.put(db, meta.ITEMS_PARQUET_STATE, state)
+        raise DestinationError(f"{_FILE} was written but cannot be read: {found.obstacle}.")
+    publisher.place_file(_FILE, _PART, found.digest)
+    meta.put(db, _STATE, state)
     return notes
 
 
@@ -82,3 +83,6 @@ def _state(db: Connection, documents: dict[str, bytes]) -> str:
         if path.endswith(".ndjson"):
             digest.update(orjson.dumps([path, (sha256 or b"").hex()]))
     return digest.hexdigest()
+
+
+ITEMS_PARQUET: Final = MirrorOutput(lambda options: _check(options.metadata), _update, {_ROLE: _ASSET})

@@ -86,7 +86,7 @@ def written(
         found = {path.relative_to(dest).as_posix(): path for path in dest.rglob("*.json")}
         recorded = {name: sha256(path.read_bytes()).digest() for name, path in found.items()}
         recorded.pop(unrecorded, None)
-        writer = CatalogWriter(files, write, Secrets(), recorded, None)
+        writer = CatalogWriter(files, write, Secrets(), recorded, {})
         source = "https://api.test/stac"
         write_catalogs(writer, entries, source=source, remove=remove, is_stopped=is_stopped)
     return paths

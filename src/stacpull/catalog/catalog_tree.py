@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from hashlib import sha256
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -85,12 +85,20 @@ class CollectionEntry(msgspec.Struct, frozen=True):
         return stored
 
 
+class MirrorOutput(msgspec.Struct, frozen=True):
+    """A file of `planning.names.OUTPUTS`, made from all items at the end of a run (`stacpull.outputs`)."""
+
+    check: Callable[[Any], None]  # raises `UsageError` for `Options` with which the file cannot be made
+    update: Callable[[Any, list[CollectionEntry]], Iterable[str]]  # by a `Publisher`; returns warnings
+    assets: Mapping[str, Json]  # of each collection, by key; an href is a path in DEST
+
+
 class CatalogWriter(msgspec.Struct):
     files: StoredFiles
     write: Callable[[str, bytes], None]  # at a path relative to DEST, atomically and durably
     secrets: Secrets
     recorded: Mapping[str, bytes | None]  # digests in the ledger, by path; a file with another is rewritten
-    items_parquet: str | None  # the path in DEST of the file with all items, if there is one
+    assets: Mapping[str, Json]  # as in `MirrorOutput`
 
     def update(self, path: str, document: Json, more_links: bytes | bytearray = b"") -> None:
         """Write a document. `more_links` come after its own links: encoded, each after a comma."""
@@ -171,14 +179,9 @@ def _write_collection(writer: CatalogWriter, entry: CollectionEntry, items: Iter
         children.append(item.link_to("child", path, entry.directory))
         batch = list(itertools.islice(items, ITEMS_PER_CATALOG))
     stored = entry.stored_document()
-    if writer.items_parquet is not None:  # stac-geoparquet, "Referencing"
-        asset = {
-            "href": item.relative_href(writer.items_parquet, entry.directory),
-            "type": "application/vnd.apache.parquet",
-            "title": "Items as stac-geoparquet",
-            "roles": [item.COLLECTION_MIRROR],
-        }
-        stored["assets"] = {**stored.get("assets", {}), item.COLLECTION_MIRROR: asset}
+    for key, asset in writer.assets.items():
+        href = item.relative_href(asset["href"], entry.directory)
+        stored["assets"] = {**stored.get("assets", {}), key: {**asset, "href": href}}
     document = {**stored, "links": [*up, *stored["links"], *children]}
     writer.update(entry.path, document, _item_links(writer, batch, entry.directory))
     return len(children)

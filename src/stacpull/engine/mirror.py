@@ -44,6 +44,7 @@ from stacpull.ledger.database import Connection, ledger_errors, ledger_path, ope
 from stacpull.ledger.meta import is_named_source, note_named_source
 from stacpull.ledger.runs import EndState, Run, RunSpec
 from stacpull.models import NOT_FAILURES, OWN_DIRECTORY, Failure, FailureKind, Job, WalkBatch, WalkUpdate
+from stacpull.planning.names import OUTPUTS
 from stacpull.reports import CommonReport, MirrorReport
 from stacpull.selection import Selection
 from stacpull.sources.documents import open_source
@@ -193,7 +194,7 @@ async def run_context(
     address, workers = await asyncio.to_thread(_resolve_arguments, dest, options, must_exist=must_exist)
     async with AsyncExitStack() as stack:
         if options.dashboard is not None:
-            serve = await asyncio.to_thread(require, "stacpull.outputs", "dashboard", "--dashboard")
+            serve = await asyncio.to_thread(require, "stacpull.listeners", "dashboard", "--dashboard")
             serving = serve(options.dashboard, options.dashboard_token, address.shown, on_event)
             on_event = await stack.enter_async_context(serving)
         stopping = await stack.enter_async_context(timed_stop(stop, options.stop_after))
@@ -216,11 +217,9 @@ def _resolve_arguments(dest: str | Path, options: Options, *, must_exist: bool) 
         workers = require("stacpull.workers", "dask", "--dask")
         workers.check(options)
     address = resolve_dest(dest, options)
-    if options.items_parquet:
-        if options.metadata == "none":
-            raise UsageError("--items-parquet needs the documents of items: remove --metadata none.")
-        errors.require_pyarrow("--items-parquet")
-        require("stacpull.outputs", "items-parquet", "--items-parquet")
+    for field, file in OUTPUTS.items():
+        if getattr(options, field):
+            require("stacpull.outputs", file, f"--{field.replace('_', '-')}").check(options)
     if must_exist:
         open_reader(address.work, address.bucket).close()
     return address, workers

@@ -12,6 +12,7 @@ from msgspec.structs import replace
 from stacpull.errors import DestinationError, UsageError, destination_errors
 from stacpull.ledger import database, meta
 from stacpull.models import OWN_DIRECTORY, BucketLocation
+from stacpull.planning.names import OUTPUTS
 from stacpull.store.inspection import NO_HOOKS, WaitHooks, sync_path
 from stacpull.store.local_store import is_on_network, open_files, open_store
 from stacpull.store.lock import mirror_lock
@@ -105,7 +106,7 @@ def check_local_source(source: str, dest: Path) -> None:
         if _is_for_reading(dest) and not _is_for_reading(path):
             raise UsageError(f"DEST is a file or a catalog ({dest}). Did you swap SOURCE and DEST?")
     if os.path.exists(database.ledger_path(dest)):  # noqa: PTH110 -- never raises
-        own_names = ("", "catalog.json", meta.ITEMS_PARQUET)
+        own_names = ("", "catalog.json", *OUTPUTS.values())
         if path.resolve() in [(dest / name).resolve() for name in own_names]:
             raise UsageError(f"SOURCE is the catalog of the mirror in {dest}: choose another DEST.")
 

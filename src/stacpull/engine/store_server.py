@@ -36,7 +36,7 @@ from stacpull.ledger.database import ledger_errors, ledger_path, skip_adapter_se
 from stacpull.ledger.runs import EndState
 from stacpull.models import AssetFile, FailureKind, ItemId, Placement
 from stacpull.planning.hrefs import self_href
-from stacpull.planning.names import NDJSON_FILE
+from stacpull.planning.names import NDJSON_FILE, OUTPUTS
 from stacpull.redact import Secret, Secrets
 from stacpull.runtime import tune_memory
 from stacpull.store.inspection import WaitHooks, may_exist
@@ -146,29 +146,28 @@ class StoreOperations:
         if not (rows or meta.owns_file(self._db, "catalog.json")):
             return
         entries = list(map(self._entry, rows))
-        had_parquet = meta.owns_file(self._db, meta.ITEMS_PARQUET)
-        keeps_parquet = self._run.remembered.get("items_parquet", had_parquet)
+        in_dest = {file for file in OUTPUTS.values() if meta.owns_file(self._db, file)}
+        kept = [file for field, file in OUTPUTS.items() if self._run.remembered.get(field, file in in_dest)]
         try:
-            if keeps_parquet:
-                self._update_parquet(entries)
+            for file in kept:
+                self._update_output(file, entries)
         finally:  # also after a stop, which ends the update at once: the catalogs take less time
-            is_written = keeps_parquet and meta.owns_file(self._db, meta.ITEMS_PARQUET)
-            parquet = meta.ITEMS_PARQUET if is_written else None
             recorded = meta.file_digests(self._db)
+            outputs = [entry_points.load("stacpull.outputs", file) for file in kept if file in recorded]
+            assets = {key: asset for output in outputs if output for key, asset in output.assets.items()}
             write = self._publisher.write_file
-            writer = CatalogWriter(self._store, write, self._publisher.secrets, recorded, parquet)
+            writer = CatalogWriter(self._store, write, self._publisher.secrets, recorded, assets)
             source = self._run.source
             write_catalogs(writer, entries, source=source, remove=self._remove, is_stopped=is_stopped)
-        if had_parquet and not keeps_parquet:
-            self._remove(meta.ITEMS_PARQUET)  # no collection refers to it any more
+        for file in in_dest.difference(kept):
+            self._remove(file)  # no collection refers to it any more
 
-    def _update_parquet(self, entries: list[CollectionEntry]) -> None:
+    def _update_output(self, file: str, entries: list[CollectionEntry]) -> None:
         try:
-            update = entry_points.require("stacpull.outputs", "items-parquet", meta.ITEMS_PARQUET)
-            for note in update(self._publisher, entries):
-                self._warn(note)
+            for text in entry_points.require("stacpull.outputs", file, file).update(self._publisher, entries):
+                self._warn(text)
         except UsageError as missing:
-            self._warn(f"{meta.ITEMS_PARQUET} was not updated. {missing}")
+            self._warn(f"{file} was not updated. {missing}")
 
     def _write_ndjson(self, row: queries.CollectionRow, is_stopped: Callable[[], bool]) -> None:
         path = f"{row.directory}/{NDJSON_FILE}"
@@ -234,8 +233,6 @@ class StoreServer(msgspec.Struct, eq=False):
             worker, slash, _ = file.part.rpartition("/")
             if slash and not is_worker(worker):
                 raise ValueError(f"{file.part!r} is not the name of a part")
-            if file.body is not None and len(file.body) != file.size:  # changed on its way
-                raise ValueError(f"asset {file.rowid} has {file.size} bytes, not {len(file.body)}")
             store.staged.write_body(file, algorithm, keep=not store.is_local)  # to upload it
 
     def _work(self) -> None:

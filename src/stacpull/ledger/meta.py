@@ -4,10 +4,7 @@ import json
 import os
 from sqlite3 import Connection
 
-ITEMS_PARQUET = "items.parquet"
-
 ADOPTING = "adopting"  # DEST may have files that its ledger, an older copy, lacks
-ITEMS_PARQUET_STATE = "items_parquet_state"  # the digest of the items that items.parquet was written from
 BOOT = "boot"  # the boot ID of the last run, once the files of earlier runs had been checked
 POSITION = "position:"  # with the number of a run: the next page to read, JSON
 _BUCKET = "bucket"

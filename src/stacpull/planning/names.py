@@ -23,8 +23,11 @@ from stacpull.json_values import parsed_object
 CATALOG_ID: Final = "stacpull-mirror"  # the beginning of the id of a mirror's root catalog
 COLLECTION_FILE: Final = "collection.json"
 NDJSON_FILE: Final = "items.ndjson"
+OUTPUTS: Final = {"items_parquet": "items.parquet"}
+"""The file at the top of DEST that each output of `mirror` keeps, by the field of `Options` that wants it."""
 MAX_BYTES: Final = 255
-_OWN_NAMES: Final = re.compile(r"(catalog|collection|items-[0-9]{6,})\.json|items\.(ndjson|parquet)")
+_FILES: Final = "|".join(map(re.escape, (NDJSON_FILE, *OUTPUTS.values())))
+_OWN_NAMES: Final = re.compile(rf"(catalog|collection|items-[0-9]{{6,}})\.json|{_FILES}")
 _UNSAFE: Final = re.compile(
     r"""^[-.]|\.\Z|[\x00-\x20\x7f-\xa0\xad/\\:*?"<>|#;%+^{}\[\]`~"""
     "\u0600-\u0605\u061c\u06dd\u070f\u0890\u0891\u08e2\u1680\u180e\u2000-\u200f\u2028-\u202f\u205f-\u206f\u3000"
