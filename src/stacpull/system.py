@@ -56,25 +56,18 @@ def job_array_task(count: int | None = None) -> tuple[int, int]:
     if task is None:
         raise ValueError(f"auto needs a task of a job array: none of {', '.join(_JOB_ARRAYS)} is set")
     tasks, usual_first, lowest = _JOB_ARRAYS[task]
-    index = _number(task)
-    first = _number(lowest, usual_first)
+    index = int(os.environ[task])
+    first = int(os.environ.get(lowest) or usual_first)
     if count is not None:
         first = min(usual_first, first)  # the array may begin at 0, or be a part of the N tasks
-    elif tasks in os.environ:
-        count = _number(tasks)
+    elif os.environ.get(tasks):
+        count = int(os.environ[tasks])
     else:
         raise ValueError("auto needs the number of tasks, which the scheduler does not say: use auto/N")
     number = index - first
     if not 0 <= number < count:
         raise ValueError(f"{task}={index} is not one of {count} tasks numbered from {first}: use I/N")
     return number + 1, count
-
-
-def _number(variable: str, default: int = 0) -> int:
-    text = os.environ.get(variable) or str(default)
-    if not (text.isascii() and text.isdigit()):
-        raise ValueError(f"auto needs a number in {variable}, not {text!r}")
-    return int(text)
 
 
 def with_active_endpoints(variables: Mapping[str, str]) -> Mapping[str, str]:
