@@ -444,12 +444,9 @@ class Recovery:
             return None
         expected = None  # a trusted part needs no proof
         if not self._is_trusted:
-            if reserved is not None and reserved.digest is not None:
-                expected = as_checksum(reserved.digest)
-            elif job.checksum is not None and job.checksum.algorithm == "sha256":
-                expected = job.checksum
-            else:
+            if reserved is None or reserved.digest is None:
                 return None
+            expected = as_checksum(reserved.digest)
         algorithm = self._run.digest_algorithm if expected is None else expected.algorithm
         digest = None if algorithm is None else self._digest(staged.state_of, part, algorithm)
         if expected is not None and digest != expected.digest:
