@@ -14,6 +14,7 @@ from tests.net.wire_server import WireServer, json_answer
 from stacpull import Options, Selection, UsageError, sync
 
 ALLOWED = partial(Options, allow_private_hosts=True, checksum="none")
+SEARCH = "https://api.stacspec.org/v1.0.0/item-search"
 RAW = b"HTTP/1.1 200 OK\r\nConnection: close\r\n"
 
 
@@ -59,7 +60,8 @@ def test_a_catalog_is_walked_once_however_many_links_lead_to_it(tmp_path: Path) 
     """A file of items in it that has a next page was not read completely."""
     root = {"type": "Catalog", "stac_version": "1.0.0", "id": "r", "description": "", "links": []}
     children = [{"rel": "child", "href": href} for href in ("b.json", "b.json#x", "moved", "b.json")]
-    items = [{"rel": "item", "href": "items.json"}, {"rel": "child", "href": "catalog.json"}]
+    items = [{"rel": "item", "href": "items.json"}]
+    items += [{"rel": "child", "href": href} for href in ("catalog.json", "moved")]
     more = [{"rel": "next", "href": "?page=2"}]
     answers = {
         "/catalog.json": json_answer({**root, "links": children}),
@@ -72,10 +74,12 @@ def test_a_catalog_is_walked_once_however_many_links_lead_to_it(tmp_path: Path) 
     assert (report.items_seen, report.items_failed, report.exit_code) == (1, 1, 1)
     (failure,) = sync.failures(tmp_path / "m")
     assert "Its next page is not followed" in failure.message
-    assert [one.target for one in server.requests].count("/items.json") == 1
+    targets = [one.target for one in server.requests]
+    assert (targets.count("/items.json"), targets.count("/moved")) == (1, 2)
 
 
-def test_assets_of_a_collection_are_fetched_once_for_all_its_pages(tmp_path: Path) -> None:
+@pytest.mark.parametrize("is_readable", [True, False])
+def test_assets_of_a_collection_are_planned_once_for_all_its_pages(tmp_path: Path, is_readable: bool) -> None:
     def listed(request: Any) -> Answer:
         number = int(request.url.partition("page=")[2].partition("&")[0] or 1)
         links = [{"rel": "next", "href": f"?page={number + 1}"}] if number < 3 else []
@@ -83,15 +87,15 @@ def test_assets_of_a_collection_are_fetched_once_for_all_its_pages(tmp_path: Pat
 
     described = collection("c", assets={"thumbnail": {"href": "/t.png", "type": "image/png"}})
     routes = {"/collections/c/items": listed, "/collections/c": [json_answer(described)]}
+    if not is_readable:
+        del routes["/collections/c"]
     routes |= {"/t.png": [Answer(200, b"\x89PNG")]}
     with WireServer(routes) as server:
-        selection = Selection(collection_assets=True)
-        options = ALLOWED()
-        report = sync.mirror(
-            server.url("/collections/c"), tmp_path / "m", selection=selection, options=options
-        )
-    assert (report.items_seen, report.assets_done) == (3, 1)
-    assert [one.target for one in server.requests].count("/t.png") == 1
+        chosen, source = Selection(collection_assets=True), server.url("/collections/c/items")
+        report = sync.mirror(source, tmp_path / "m", selection=chosen, options=ALLOWED())
+    done = int(is_readable)
+    assert (report.items_seen, report.assets_done, report.items_failed) == (3, done, 1 - done)
+    assert [one.target for one in server.requests].count("/t.png") == done
 
 
 def test_an_asset_without_usable_href_fails_alone_whatever_is_preferred(tmp_path: Path) -> None:
@@ -126,7 +130,7 @@ def test_a_collection_as_source_lists_itself() -> None:
     [
         (page(feature("a"), links=[{"rel": "next", "href": "http://127.0.0.1:1/"}]), {}),
         (
-            {"conformsTo": ["https://api.stacspec.org/v1.0.0/item-search#sort"], "links": []},
+            {"conformsTo": [f"{SEARCH}#sort", SEARCH], "links": []},
             {"collections": "cd"},
         ),
     ],
