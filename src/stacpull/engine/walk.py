@@ -502,16 +502,13 @@ class Walk:
     async def _add_collections(self, batch: WalkBatch) -> None:
         names = dict.fromkeys(item.id.collection for item in batch.items)
         names.pop(item_plan.NO_COLLECTION, None)
-        collection_ids = [ItemId(name, models.OWN_ASSETS_ID) for name in names]
-        planned_before = await self._consumer.planned_this_run(collection_ids)
         planner = AssetPlanner(item_plan.COLLECTION_LAYOUT, self._setup.selection)
-        for item_id in collection_ids:
-            if item_id in planned_before:
-                continue
-            document = await self._plan_inputs.collection(item_id.collection)
+        for name in names:
+            item_id = ItemId(name, models.OWN_ASSETS_ID)
+            document = await self._plan_inputs.collection(name)
             if isinstance(document, str):
                 failure = Failure(FailureKind.ITEM, f"Its assets cannot be read: {document}")
-                batch.unreadable.append(models.UnreadableEntry(item_id.collection, item_id.item, failure))
+                batch.unreadable.append(models.UnreadableEntry(name, item_id.item, failure))
                 continue
             collection = ListedItem(item_id, document, self_href(document, local=True))
             batch.items.append(planner.plan(collection))
