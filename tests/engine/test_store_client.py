@@ -228,14 +228,10 @@ async def test_a_part_unwritable_during_a_sync_breaks_the_run_and_its_group_is_f
     assert [name.split(".")[0] for name in parts(tmp_path)] == ([str(jobs[0].rowid)] if sync_fails else [])
 
 
-@pytest.mark.parametrize(
-    ("size", "part"), [(1, "../../mine"), (3, "1.0.4"), (5, "1.0.4")], ids=["outside", "longer", "shorter"]
-)
-async def test_a_part_outside_or_a_body_of_another_size_is_refused(tmp_path, jobs, size, part):
+async def test_a_part_outside_is_refused(tmp_path, jobs):
     (tmp_path / "mine").write_bytes(b"x")
-    body = None if "/" in part else memoryview(b"four")
     async with opened(tmp_path) as store_client:
-        store_client._channel.send(Outcomes([AssetFile(1, 1, 0, "c/i", "a.tif", size, part=part, body=body)]))
+        store_client._channel.send(Outcomes([AssetFile(1, 1, 0, "c/i", "a.tif", 1, part="../../mine")]))
         with pytest.raises(WorkerError):
             await store_client.calls.finish()
     assert (tree(tmp_path), parts(tmp_path)) == ({"mine": b"x"}, [])
