@@ -26,7 +26,6 @@ FILE_EXTENSION = f"{_SCHEMAS}/file/v2.1.0/schema.json"
 PROJECTION_EXTENSION = f"{_SCHEMAS}/projection/v2.0.0/schema.json"
 FILE_FIELDS = ("file:size", "file:checksum")
 
-
 _OWN_LINKS = frozenset({"root", "parent", "collection", "self"})
 _OTHER_LINKS = frozenset({
     "about", "alternate", "canonical", "cite-as", "icon", "license", "preview", "service", "thumbnail",
