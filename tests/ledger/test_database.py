@@ -1,6 +1,7 @@
 """Opening the ledger: new, old, newer, damaged, full, held, read-only; and beside a writer at work."""
 
 import sqlite3
+import zlib
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -11,6 +12,7 @@ from tests.ledger.plans import asset, commit, item, ledger, started
 from stacpull.errors import DestinationError, NotAMirrorError
 from stacpull.ledger import queries, runs
 from stacpull.ledger.database import ledger_errors, ledger_path, open_reader, open_writer
+from stacpull.ledger.schema import LEDGER
 from stacpull.models import Failure, FailureKind
 
 
@@ -144,3 +146,8 @@ def test_status_takes_as_long_for_many_items_as_for_few(tmp_path: Path) -> None:
 def test_status_only_counts_the_entries_of_an_index_for_source_items(tmp_path: Path) -> None:
     alone = steps_of_status(tmp_path / "alone", 300)
     assert steps_of_status(tmp_path / "linked", 300, linked=True) <= alone + 2 * 300 + 50
+
+
+def test_another_schema_has_another_version() -> None:
+    """Otherwise every existing mirror would be called damaged. Raise the version, then change both."""
+    assert (LEDGER.version, zlib.crc32(LEDGER.text.encode())) == (40, 2_503_779_677)

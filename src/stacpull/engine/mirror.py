@@ -160,7 +160,7 @@ async def _run_task(task_of: Callable[[Connection], Any], dest: str | Path, *arg
             return await run_from_ledger(context, opened, *task)
     mirror_status = await asyncio.to_thread(status, dest, context.options)  # DEST is no longer locked
     counts = {name: getattr(mirror_status, name) for name in CommonReport.__struct_fields__}
-    counts |= {"bytes_fetched": 0, "seconds": 0.0, "requests": 0, "retries": 0, "reason": None}
+    counts |= {**dict.fromkeys(runs.USAGE, 0), "seconds": 0.0, "reason": None}
     counts |= {"assets_skipped": mirror_status.assets_done, "items_pruned": 0}
     if context.options.missing in {"known", "ok"}:
         counts["assets_accepted"] = mirror_status.assets_missing
@@ -452,7 +452,7 @@ class MirrorRun:
         if self._run.kind in {"mirror", "retry"}:
             await self._walk.read_links(await self._store_client.calls.unreadable_links())
         if self._run.kind == "mirror":
-            await self._walk.resume(self._run)
+            await self._walk.begin_or_continue(self._run)
             return
         if self._run.kind != "ordered":
             await self._restore_item_json()

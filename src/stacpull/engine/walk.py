@@ -279,8 +279,7 @@ class Walk:
                 position = await self._restart()
         await self._end(announced, from_start)
 
-    async def resume(self, run: Run) -> None:
-        """Begin the walk of a run, or continue it where it was stopped."""
+    async def begin_or_continue(self, run: Run) -> None:
         self.summary.cut_short = run.cut_short
         self.summary.items_unseen = run.counters["items_unseen"]
         self._max_announced = run.counters.get("items_announced", 0)
