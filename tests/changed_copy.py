@@ -37,6 +37,12 @@ class ChangedCopy:
         path.parent.mkdir(exist_ok=True)
         path.write_text(text)
 
+    def install(self, name: str, module: str, entry_points: str) -> None:
+        """Add another package, of one module."""
+        self.add(f"../{name}.py", module)
+        self.add(f"../{name}-1.0.dist-info/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+        self.add(f"../{name}-1.0.dist-info/entry_points.txt", entry_points)
+
     def insert(self, name: str, text: str, *, before: str) -> None:
         """Insert text into a module, before the first line that contains `before`."""
         path = self._path(name)

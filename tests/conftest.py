@@ -374,7 +374,7 @@ def blocking_calls() -> Iterator[None]:
     for function in detector.functions.values():
         function.can_block_predicate = _or_in_a_replica(function.can_block_predicate)
         # the names of entry points are read once, as a module is
-        function.can_block_in("stacpull/entry_points.py", {"_own"})
+        function.can_block_in("stacpull/entry_points.py", {"_own", "_everywhere"})
         function.can_block_in("stacpull/aws.py", {"<lambda>"})  # botocore's loop in a thread
         function.can_block_in("logging/__init__.py", {"emit"})  # that of distributed
         function.can_block_in("uuid.py", {"getnode"})  # called once, by distributed

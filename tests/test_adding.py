@@ -357,10 +357,7 @@ def test_a_login_is_one_file_of_a_known_kind(copy: ChangedCopy, tmp_path: Path, 
     with WireServer({"/a.bin": guarded}) as server:
         host, profile = server.url(""), "door"
         if is_new:
-            copy.add("../badge.py", BADGE)
-            info = "Metadata-Version: 2.1\nName: badge\nVersion: 1.0\n"
-            copy.add("../badge-1.0.dist-info/METADATA", info)
-            copy.add("../badge-1.0.dist-info/entry_points.txt", "[stacpull.logins]\nbadge = badge:Badge\n")
+            copy.install("badge", BADGE, "[stacpull.logins]\nbadge = badge:Badge\n")
             profile = str(tmp_path / "p.toml")
             Path(profile).write_text(OF_A_NEW_KIND.format(host=host))
         else:
@@ -431,9 +428,7 @@ SHELVES = Shelves()
 
 
 def test_a_kind_of_dest_is_one_file_and_an_entry_point(copy: ChangedCopy, tmp_path: Path) -> None:
-    copy.add("../shelf.py", SHELF)
-    copy.add("../shelf-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: shelf\nVersion: 1.0\n")
-    copy.add("../shelf-1.0.dist-info/entry_points.txt", "[stacpull.stores]\nshelf = shelf:SHELVES\n")
+    copy.install("shelf", SHELF, "[stacpull.stores]\nshelf = shelf:SHELVES\n")
     (tmp_path / "a.bin").write_text("open")
     (tmp_path / "item.json").write_text(item_with({"a": {"href": "a.bin"}}))
     dest = ("shelf://top/left", "--work", tmp_path / "w")
@@ -465,9 +460,7 @@ TALLY = MirrorOutput(lambda options: None, update, {"tally": {"href": "tally.txt
 
 
 def test_an_output_is_kept_linked_verified_repaired_and_removed(copy, items, tmp_path):
-    copy.add("../tally.py", TALLY)
-    copy.add("../tally-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: tally\nVersion: 1.0\n")
-    copy.add("../tally-1.0.dist-info/entry_points.txt", "[stacpull.outputs]\ntally.txt = tally:TALLY\n")
+    copy.install("tally", TALLY, "[stacpull.outputs]\ntally.txt = tally:TALLY\n")
     dest = tmp_path / "m"
     file = dest / "tally.txt"
     ran = copy.run("mirror", items, dest, "--tally")

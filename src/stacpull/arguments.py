@@ -25,7 +25,7 @@ from stacpull.errors import UsageError, why_unreadable
 from stacpull.hosts import HIGHEST_PORT, origin_of
 from stacpull.json_values import is_unicode
 from stacpull.redact import Secret
-from stacpull.schemes import remote_schemes
+from stacpull.schemes import remote_schemes, scheme_named
 from stacpull.system import expand_user, job_array_task
 from stacpull.urls import is_web
 
@@ -188,9 +188,9 @@ def read_ids(value: str | PathLike[str] | Iterable[str] | None) -> tuple[str, ..
 def read_schemes(value: str | Iterable[str] | None) -> tuple[str, ...]:
     parts = value.split(",") if isinstance(value, str) else _as_tuple(value)
     names = [str(part).strip().lower() for part in parts or ()]
-    allowed = sorted(remote_schemes())
-    if parts is None or not set(names).issubset(allowed):
-        raise ValueError(f"must be one or more of {', '.join(allowed)}, separated by commas, not {value!r}")
+    if parts is None or not all(scheme_named(name).is_remote for name in names):
+        allowed = ", ".join(sorted(remote_schemes()))
+        raise ValueError(f"must be one or more of {allowed}, separated by commas, not {value!r}")
     return tuple(dict.fromkeys(names))
 
 

@@ -11,7 +11,7 @@ A package registers what it adds in its `pyproject.toml`, as the neighbours do:
 | `stacpull.formats` | what `export -f` names | a `stacpull_export.formats.Format` |
 | `stacpull.stores` | the scheme of DEST | a kind of DEST |
 | `stacpull.sources` | the ending of a file name, such as `.parquet` | a `sources.source.Source` |
-| `stacpull.schemes` | a scheme of `schemes.SCHEMES` | an object with `transport` and `list_prefix` |
+| `stacpull.schemes` | the scheme of SOURCE and assets | a bucket's: see `schemes.Scheme.factory` |
 | `stacpull.logins` | the `kind` of a login in a profile | a `stacpull_logins.logins.LoginKind` |
 
 Only our own packages register in `stacpull.outputs`, `listeners`, `profiles`, `fetchers` and `workers`.
@@ -69,6 +69,7 @@ def require(group: str, name: str, what: str) -> Any:
     return entry
 
 
+@cache
 def names(group: str, *, everywhere: bool = False) -> list[str]:
     """Return the names of installed packages, ours in the order of `pyproject.toml`, or all `everywhere`."""
     others = _everywhere(group) if everywhere else {}

@@ -9,6 +9,8 @@ from urllib.parse import unquote, urljoin
 
 import msgspec
 
+from stacpull import entry_points
+
 if TYPE_CHECKING:
     from stacpull.clock import Clock
     from stacpull.config.options import Options
@@ -45,7 +47,7 @@ class Scheme(msgspec.Struct, frozen=True, kw_only=True):
     """Environment variables with keys. They are sent to Dask workers, over private connections only."""
     factory: str = ""
     """`module:function`, a factory of its transport; the module of an object store also has `list_prefix`. If
-    empty, a package registers an object with both (`stacpull.schemes`)."""
+    empty, a package registers an object with both (`stacpull.schemes`), and `key_variables`."""
 
     def join(self, base: str, href: str) -> str:
         """Join an `href` without scheme (RFC 3986, 5.2). Raises ValueError if the result is not valid."""
@@ -62,11 +64,8 @@ class Scheme(msgspec.Struct, frozen=True, kw_only=True):
         return unquote(name) if "%" in name and not self.is_object_store else name
 
     def transport(self, setup: TransportSetup) -> Transport | None:
-        implementation = self._implementation()
-        if implementation is None:
-            return None
-        function = self.factory.partition(":")[2] or "transport"
-        transport: Transport | None = getattr(implementation, function)(setup)
+        make = getattr(self._implementation(), self.factory.partition(":")[2] or "transport", None)
+        transport: Transport | None = make and make(setup)
         return transport
 
     async def list_prefix(self, client: Client, prefix: str) -> tuple[ListedObject, ...]:
@@ -80,17 +79,10 @@ class Scheme(msgspec.Struct, frozen=True, kw_only=True):
     def _implementation(self) -> Any:
         if self.factory:
             return import_module(self.factory.partition(":")[0])
-        from stacpull.entry_points import load  # noqa: PLC0415 - only where such URLs are used
-
-        return load("stacpull.schemes", self.name)
+        return entry_points.load("stacpull.schemes", self.name)
 
 
 UNKNOWN = Scheme(name="", is_remote=False)
-_AWS_KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
-_AZURE_KEYS = (
-    "AZURE_STORAGE_ACCOUNT_NAME", "AZURE_STORAGE_ACCOUNT_KEY", "AZURE_STORAGE_SAS_TOKEN",
-    "AZURE_STORAGE_CONNECTION_STRING",
-)  # fmt: skip
 SCHEMES: dict[str, Scheme] = {
     scheme.name: scheme
     for scheme in (
@@ -101,22 +93,27 @@ SCHEMES: dict[str, Scheme] = {
             is_encrypted=True,
             is_object_store=True,
             has_md5_etags=True,
-            key_variables=_AWS_KEYS,
+            key_variables=("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"),
             factory="stacpull.transfer.s3:transport",
         ),
-        Scheme(name="gs", is_encrypted=True, is_object_store=True),
-        Scheme(name="az", is_encrypted=True, is_object_store=True, key_variables=_AZURE_KEYS),
-        Scheme(name="abfs", is_encrypted=True, is_object_store=True, key_variables=_AZURE_KEYS),
-        Scheme(name="abfss", is_encrypted=True, is_object_store=True, key_variables=_AZURE_KEYS),
         Scheme(name="file", is_remote=False, factory="stacpull.transfer.local:transport"),
         Scheme(name="stdin", is_remote=False, factory="stacpull.transfer.local:input_transport"),
     )
 }
 
 
+def scheme_named(name: str) -> Scheme:
+    """Return the rules of a scheme. The scheme of a package is that of an encrypted object store."""
+    if name not in SCHEMES and entry_points.target_of("stacpull.schemes", name):
+        return Scheme(name=name, is_encrypted=True, is_object_store=True)
+    return SCHEMES.get(name, UNKNOWN)
+
+
 def remote_schemes() -> list[str]:
-    return [name for name, scheme in SCHEMES.items() if scheme.is_remote]
+    """Return the names of the schemes that are fetched, for messages: ours, and those of our neighbours."""
+    names = [*SCHEMES, *entry_points.names("stacpull.schemes")]
+    return [name for name in names if scheme_named(name).is_remote]
 
 
 def bucket_prefixes() -> str:
-    return ", ".join(f"{name}://" for name, scheme in SCHEMES.items() if scheme.is_object_store)
+    return ", ".join(f"{name}://" for name in remote_schemes() if scheme_named(name).is_object_store)

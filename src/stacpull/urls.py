@@ -10,7 +10,7 @@ from urllib.parse import SplitResult, quote, unquote_plus, urlsplit, urlunsplit
 
 from stacpull.errors import SourceError
 from stacpull.hosts import host_of, origin_of, scheme_of
-from stacpull.schemes import SCHEMES, UNKNOWN, Scheme
+from stacpull.schemes import SCHEMES, UNKNOWN, Scheme, scheme_named
 
 _STRIPPED: Final = "".join(map(chr, range(0x21)))
 _REMOVED: Final = str.maketrans("", "", "\t\n\r")
@@ -21,7 +21,7 @@ _FILE: Final = re.compile("^file:(//localhost)?/(?!/)")  # other forms of `file:
 def scheme_rules(url: str) -> Scheme:
     """Return the scheme of a URL in the form of `join`, in lower case; a scheme without a name if unknown."""
     name, mark, _ = url.partition("://")
-    return SCHEMES.get(name, UNKNOWN) if mark else UNKNOWN
+    return scheme_named(name) if mark else UNKNOWN
 
 
 def is_remote(url: str) -> bool:

@@ -1,4 +1,4 @@
-"""The kinds of buckets that `stacpull` finds by its entry points: one class for each service.
+"""The services of buckets that `stacpull` finds by its entry points, with all that is special to each.
 
 If obstore finds no credentials, it requests them from the metadata service of a cloud machine. It may do so
 only if the user allows it (`BucketLocation.metadata`); otherwise, requests without keys are not signed.
@@ -11,7 +11,7 @@ import os
 import re
 import socket
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, closing, suppress
 from datetime import UTC, datetime, timedelta
@@ -25,7 +25,7 @@ from obstore import exceptions
 from obstore.store import AzureStore, GCSStore, S3Store
 
 from stacpull.aws import AwsCredentials, AwsSettings
-from stacpull.errors import CredentialsError, UsageError
+from stacpull.errors import CredentialsError, DestinationError, StacpullError, UsageError
 from stacpull.hosts import never_allowed_reason
 from stacpull.models import BucketLocation
 from stacpull.proxies import proxy_of
@@ -35,8 +35,10 @@ from stacpull.store.protocol import BucketLease, Store
 from stacpull.store.staging import StagedParts
 from stacpull.system import AWS_ENDPOINTS, expanded_or_none, with_active_endpoints
 from stacpull_cloud.bucket_store import BucketFiles, BucketStore
-from stacpull_cloud.objects import NO_KEYS, Objects, plain_reason
+from stacpull_cloud.cloud_source import CloudTransport, list_prefix
+from stacpull_cloud.objects import Objects, plain_reason
 
+_NO_KEYS = "set GOOGLE_APPLICATION_CREDENTIALS, or use --aws-metadata (the identity of this machine)"
 _ACCOUNT_HOST = re.compile(r"([a-z0-9]{3,24})\.(?:blob|dfs)\.(.+)")
 _CLOUDS = ("core.windows.net", "core.chinacloudapi.cn", "core.usgovcloudapi.net")
 """The domains of Azure's clouds, the usual one first. No URL leads to the account of another domain."""
@@ -59,11 +61,17 @@ def azure_setting(name: str, variable: str = "") -> str | None:
 class Service:
     """The service of a bucket. Endpoint, credentials and authorities are read when `store` is used.
 
-    The class itself is a kind of DEST (`store/protocol.py: StoreKind`).
+    The class itself is registered, in `stacpull.stores` (`StoreKind`) and `stacpull.schemes`.
     """
 
     scheme: ClassVar[str]
     variables: ClassVar[tuple[str, ...]]
+    key_variables: ClassVar[tuple[str, ...]] = ()  # as in `schemes.py: Scheme`
+    missing_bucket: ClassVar[str] = "NoSuchBucket"  # in errors
+    keys_advice: ClassVar[str] = "check the keys"
+    errors: ClassVar[Mapping[str, tuple[type[StacpullError], str]]] = {}  # what to say, by a text in errors
+    transport = classmethod(CloudTransport)
+    list_prefix = staticmethod(list_prefix)
 
     @classmethod
     def split(cls, url: str) -> tuple[BucketLocation, str] | None:
@@ -104,16 +112,16 @@ class Service:
         return cast("BucketStore", store).lease.held()
 
     def __init__(self, location: BucketLocation) -> None:
-        self._location = location
+        self.location = location
 
-    def _settings(self) -> tuple[Any, str | None, dict[str, Any]]:
+    def settings(self) -> tuple[Any, str | None, dict[str, Any]]:
         """Return obstore's class of stores, the endpoint if the user gives one, and the store's arguments."""
         raise NotImplementedError
 
     @property
     def secrets(self) -> tuple[Secret, ...]:
         """The keys that requests are signed with now, to remove them from everything that is written."""
-        arguments = self._settings()[2]
+        arguments = self.settings()[2]
         return tuple(Secret(arguments[name]) for name in _SECRET if arguments.get(name))
 
     def abort_uploads(self, prefix: str, is_own: Callable[[str], bool]) -> None:
@@ -121,8 +129,8 @@ class Service:
 
     @cached_property
     def store(self) -> Any:
-        location = self._location
-        store_class, endpoint, arguments = self._settings()
+        location = self.location
+        store_class, endpoint, arguments = self.settings()
         host = urlsplit(endpoint or "").hostname
         with suppress(OSError):  # the request says so
             for *_, address in socket.getaddrinfo(host, None) if host else ():
@@ -154,17 +162,22 @@ class Service:
 
 class AmazonS3(Service):
     scheme, variables = "s3", ("AWS_",)
+    keys_advice = "check the keys (--dest-profile sets keys for DEST only)"
+    errors = dict.fromkeys(
+        ("redirect without LOCATION", "the region '"),  # of a 301; of a 400, whose code malformed keys share
+        (DestinationError, "is in another region: name it with --dest-region"),
+    )
 
     @cached_property
     def _aws(self) -> AwsCredentials:
-        location = self._location
+        location = self.location
         settings = AwsSettings(location.region, location.endpoint_url, location.profile)
         return AwsCredentials(settings, allow_instance_metadata=location.metadata, flag="--dest-profile")
 
-    def _settings(self) -> tuple[Any, str | None, dict[str, Any]]:
-        region = self._location.region or "us-east-1"
+    def settings(self) -> tuple[Any, str | None, dict[str, Any]]:
+        region = self.location.region or "us-east-1"
         top = "com.cn" if region.startswith("cn-") else "com"
-        endpoint = self._location.endpoint_url or f"https://s3.{region}.amazonaws.{top}"
+        endpoint = self.location.endpoint_url or f"https://s3.{region}.amazonaws.{top}"
         arguments = {  # what is not given here would come from the environment
             "endpoint": endpoint,
             "aws_endpoint_url_s3": endpoint,
@@ -175,13 +188,13 @@ class AmazonS3(Service):
             "credential_provider": lambda: {**self._keys(), "expires_at": datetime.now(UTC) + _RENEWED},
             **self._keys(),  # an error now, not in a thread of obstore
         }
-        return S3Store, self._location.endpoint_url, arguments
+        return S3Store, self.location.endpoint_url, arguments
 
     def _keys(self) -> dict[str, str | None]:
         keys = _AWS.submit(asyncio.run, self._aws.current()).result()
         if keys is None:
             raise CredentialsError(
-                f"{self._location.url} needs credentials, and there are none: set AWS_ACCESS_KEY_ID and "
+                f"{self.location.url} needs credentials, and there are none: set AWS_ACCESS_KEY_ID and "
                 "AWS_SECRET_ACCESS_KEY, or use --dest-profile or --aws-metadata (the role of this machine)."
             )
         return dict(zip(_AWS_KEYS, (keys.access_key, keys.secret_key, keys.token), strict=True))
@@ -191,7 +204,7 @@ class AmazonS3(Service):
         from botocore.session import Session  # noqa: PLC0415 - see above
 
         with suppress(Exception):  # if the keys do not allow it, a rule of the bucket may remove them later
-            arguments, bucket = self._settings()[2], self._location.bucket
+            arguments, bucket = self.settings()[2], self.location.bucket
             session = Session()
             session.set_credentials(*map(arguments.get, _AWS_KEYS))
             once = {"total_max_attempts": 1}
@@ -199,7 +212,7 @@ class AmazonS3(Service):
             config = Config(s3={"addressing_style": "path"}, retries=once, defaults_mode="legacy")
             region = arguments["region"]
             endpoint = arguments["endpoint"]
-            bundle = self._location.ca_bundle
+            bundle = self.location.ca_bundle
             s3 = session.create_client("s3", region, endpoint_url=endpoint, verify=bundle, config=config)
             with closing(s3):
                 pages = s3.get_paginator("list_multipart_uploads").paginate(Bucket=bucket, Prefix=prefix)
@@ -220,22 +233,23 @@ class AmazonS3(Service):
 
 class GoogleStorage(Service):
     scheme, variables = "gs", ("GOOGLE_", "STORAGE_EMULATOR_HOST")
+    errors: ClassVar = {_NO_KEYS: (CredentialsError, f"needs credentials, and there are none: {_NO_KEYS}")}
 
-    def _settings(self) -> tuple[Any, str | None, dict[str, Any]]:
+    def settings(self) -> tuple[Any, str | None, dict[str, Any]]:
         get = os.environ.get
-        endpoint = self._location.endpoint_url or get("STORAGE_EMULATOR_HOST")
+        endpoint = self.location.endpoint_url or get("STORAGE_EMULATOR_HOST")
         key_file = get("GOOGLE_APPLICATION_CREDENTIALS") or get("GOOGLE_SERVICE_ACCOUNT")
         gcloud_file = expanded_or_none("~/.config/gcloud/application_default_credentials.json")
         arguments: dict[str, Any] = {"base_url": endpoint or "https://storage.googleapis.com"}
         if key_file or (gcloud_file and gcloud_file.is_file()):  # obstore would also use an empty variable
             arguments["application_credentials"] = key_file or str(gcloud_file)
-        elif not self._location.metadata:
+        elif not self.location.metadata:
             arguments |= {"skip_signature": True, "credential_provider": _no_google_credentials}
         return GCSStore, endpoint, arguments
 
 
 def _no_google_credentials() -> NoReturn:  # obstore would sign writes with a token of a metadata service
-    raise ValueError(NO_KEYS)
+    raise ValueError(_NO_KEYS)
 
 
 def _account_at(address: str) -> tuple[str, str]:
@@ -257,6 +271,10 @@ class AzureBlobs(Service):
     """Also `abfs://container@ACCOUNT.dfs.SUFFIX`, and `https://ACCOUNT.blob.SUFFIX/container`."""
 
     scheme, variables = "az", ("AZURE_",)
+    key_variables = tuple(
+        f"AZURE_STORAGE_{name}" for name in ("ACCOUNT_NAME", "ACCOUNT_KEY", "SAS_TOKEN", "CONNECTION_STRING")
+    )
+    missing_bucket = "ContainerNotFound"
 
     @classmethod
     def split(cls, url: str) -> tuple[BucketLocation, str] | None:
@@ -299,8 +317,8 @@ class AzureBlobs(Service):
         endpoint = location.endpoint_url or stated or f"https://{name}.blob.{cloud}"
         return replace(location, account=name, endpoint_url=endpoint.rstrip("/"))
 
-    def _settings(self) -> tuple[Any, str | None, dict[str, Any]]:
-        location = self._location
+    def settings(self) -> tuple[Any, str | None, dict[str, Any]]:
+        location = self.location
         key = azure_setting("AccountKey", "AZURE_STORAGE_ACCOUNT_KEY")
         sas = azure_setting("SharedAccessSignature", "AZURE_STORAGE_SAS_TOKEN")
         get, secret = os.environ.get, os.environ.get("AZURE_CLIENT_SECRET")
@@ -318,6 +336,3 @@ class AzureBlobs(Service):
             "skip_signature": not (location.is_signed and can_sign),
         }
         return AzureStore, location.endpoint_url, arguments
-
-
-S3, GOOGLE, AZURE = AmazonS3, GoogleStorage, AzureBlobs

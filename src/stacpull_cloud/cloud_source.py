@@ -1,4 +1,4 @@
-"""Objects of Google Cloud Storage and Azure as SOURCE and assets, through obstore (`stacpull.schemes`).
+"""Objects of a `Service` as SOURCE and assets, through obstore (`stacpull.schemes`).
 
 Keys are not decoded. Credentials are sent only where `Service.split` says. Redirects to these URLs are not
 followed (`net.client`). Without `--aws-metadata`, no metadata service is asked.
@@ -12,7 +12,7 @@ from collections.abc import AsyncGenerator, Mapping
 from contextlib import suppress
 from email.utils import format_datetime
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import obstore
 import orjson
@@ -25,32 +25,23 @@ from stacpull.hosts import origin_text
 from stacpull.models import BucketLocation, Failure, FailureKind
 from stacpull.net.client import Client
 from stacpull.net.fields import requested_range, validator_from
-from stacpull.net.transport import BufferedResponse, Request, Response, TransferError, Transport
+from stacpull.net.transport import BufferedResponse, Request, Response, TransferError
 from stacpull.planning.prefixes import MAX_OBJECTS, ListedObject
 from stacpull.schemes import TransportSetup
-from stacpull_cloud.bucket_kinds import AzureBlobs, GoogleStorage, Service
 from stacpull_cloud.objects import MISSING, STATUS, plain_reason, unreachable
 
-_LISTING = 64 << 20
+if TYPE_CHECKING:
+    from stacpull_cloud.bucket_kinds import Service
 
 
-class CloudScheme(NamedTuple):
-    kind: type[Service]
-
-    def transport(self, setup: TransportSetup) -> Transport:
-        return CloudTransport(self.kind, setup)
-
-    async def list_prefix(self, client: Client, prefix: str) -> tuple[ListedObject, ...]:
-        async with client.stream(Request(prefix, query="list", purpose="document")) as response:
-            objects = orjson.loads(await response.read(_LISTING))
-        if not objects or len(objects) > MAX_OBJECTS:
-            why = f"it has more than {MAX_OBJECTS:,} objects" if objects else "nothing is there"
-            message = f"The prefix {prefix} cannot be mirrored: {why}."
-            raise TransferError(Failure(FailureKind.PREFIX, message))
-        return tuple(ListedObject(name, size) for name, size in objects)
-
-
-GOOGLE, AZURE = CloudScheme(GoogleStorage), CloudScheme(AzureBlobs)
+async def list_prefix(client: Client, prefix: str) -> tuple[ListedObject, ...]:
+    async with client.stream(Request(prefix, query="list", purpose="document")) as response:
+        objects = orjson.loads(await response.read(64 << 20))
+    if not objects or len(objects) > MAX_OBJECTS:
+        why = f"it has more than {MAX_OBJECTS:,} objects" if objects else "nothing is there"
+        message = f"The prefix {prefix} cannot be mirrored: {why}."
+        raise TransferError(Failure(FailureKind.PREFIX, message))
+    return tuple(ListedObject(name, size) for name, size in objects)
 
 
 class CloudTransport:

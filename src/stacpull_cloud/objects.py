@@ -52,10 +52,7 @@ _CODE = re.compile(r"(?:<Code>|\(code: )([A-Za-z0-9]+)[<)]")
 """In the body of an error, and in what obstore says of an object that S3 does not remove."""
 _REFUSED_KEYS = re.compile("AccessDenied|Authent|Authoriz|Token|AccessKeyId|Signature|InvalidSecurity")
 """Codes of errors that mean wrong keys, not that the keys do not allow something."""
-NO_KEYS = "set GOOGLE_APPLICATION_CREDENTIALS, or use --aws-metadata (the identity of this machine)"
 _UNTRUSTED = "InvalidCertificate"  # in obstore's error for a certificate that no authority here has issued
-_ANOTHER_REGION = re.compile("redirect without LOCATION|the region '")
-"""In obstore's error for a 301 of S3, and in the message of its 400: malformed keys have the same code."""
 _PASSING = re.compile(
     r"\bstatus code: (408|409|429|50[0234])\b|invalid multipart response|"
     r"(<Code>|\(code: )(InternalError|SlowDown|NoSuchUpload|InvalidUploadId|RequestTimeout)[<)]"
@@ -213,7 +210,7 @@ class Objects:
                         self._note_outage(failed_at, error)
                     pause = random.uniform(0, max_pause)  # noqa: S311 - no secret
                     if not is_passing(error) or self._is_over(pause):
-                        raise as_stacpull_error(self.location, doing, path, error) from error
+                        raise as_stacpull_error(self.service, doing, path, error) from error
                     max_pause = min(_MAX_PAUSE, 2 * max_pause)
                     time.sleep(pause)
                     continue
@@ -259,28 +256,26 @@ class _ObjectFile(io.RawIOBase):
         return end - start
 
 
-def as_stacpull_error(location: BucketLocation, doing: str, path: str, error: Exception) -> StacpullError:
+def as_stacpull_error(service: Any, doing: str, path: str, error: Exception) -> StacpullError:
     """Return the error to raise for one of obstore. `doing` is a verb, and `path` is below the prefix."""
     text = str(error)
     code, status = next(iter(_CODE.findall(text)), ""), STATUS.search(text)
-    url, what = location.url, f"to {doing} {path or 'its objects'}"
-    endpoint = location.endpoint_url
+    location, what = service.location, f"to {doing} {path or 'its objects'}"
+    url, endpoint = location.url, location.endpoint_url
     origin = next((f" (from {name})" for name in AWS_ENDPOINTS if endpoint == os.environ.get(name, "")), "")
     where = f" at {endpoint}{origin}" if endpoint else ""
     if _UNTRUSTED in text:
         return DestinationError(f"The TLS certificate of {url} is not trusted: --ca-bundle FILE trusts one.")
-    if NO_KEYS in text:
-        return CredentialsError(f"{url} needs credentials, and there are none: {NO_KEYS}.")
-    if _ANOTHER_REGION.search(text):
-        return DestinationError(f"{url} is in another region: name it with --dest-region.")
+    for told, (kind, why) in service.errors.items():
+        if told in text:
+            return cast("StacpullError", kind(f"{url} {why}."))
     refusals = {"401", "403", "400" if doing == "look at" else ""}  # 400: S3 to a HEAD with expired keys
     if (status is not None and status[1] in refusals) or _REFUSED_KEYS.search(code):
         refusal = f"{url} refuses the credentials {what} ({code or 'access denied'})"
-        others = " (--dest-profile sets keys for DEST only)" if location.scheme == "s3" else ""
         place = f" DEST is{where}: --dest-endpoint-url names another." if endpoint else ""
-        return CredentialsError(f"{refusal}: check the keys{others}, and whether they allow this.{place}")
+        return CredentialsError(f"{refusal}: {service.keys_advice}, and whether they allow this.{place}")
     is_missing = isinstance(error, MISSING) and doing in {"list", "write"}
-    if is_missing or code == "NoSuchBucket" or "ContainerNotFound" in text:
+    if is_missing or service.missing_bucket in text:
         return DestinationError(f"There is no bucket {location.bucket}{where}: create it first ({url}).")
     if "invalid path" in text:  # obstore lists no names with empty parts, `.` or `..`
         return DestinationError(f"{url} cannot be listed ({plain_reason(text)}): move that object away.")

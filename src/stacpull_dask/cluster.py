@@ -28,6 +28,7 @@ from msgspec.structs import replace
 import stacpull
 from stacpull.clock import Clock
 from stacpull.config.options import Options
+from stacpull.entry_points import names, require
 from stacpull.errors import CredentialsError, StacpullError, UsageError, WorkerError
 from stacpull.events import Listener, Notice
 from stacpull.schemes import SCHEMES
@@ -47,8 +48,7 @@ def _imported() -> Any:
     """Import distributed, and cache what a client would read while it blocks: machine data and versions."""
     was_imported = "distributed" in sys.modules
     platform.processor()
-    versions: Any = import_module("distributed.versions")
-    versions.get_versions()
+    import_module("distributed.versions").get_versions()
     if not was_imported:
         for name in ("distributed", "distributed.client"):
             logging.getLogger(name).setLevel(logging.CRITICAL)
@@ -114,8 +114,7 @@ class DaskCluster:
         while len(counts) < _STEADY or set(counts[-_STEADY:]) != {counts[-1]} or not counts[-1]:
             counts.append(len(await self._addresses() or ()))
             if len(counts) * _LOOK == _PATIENCE and not counts[-1]:
-                text = "The Dask scheduler has no workers yet: the run waits for one."
-                self._emit(Notice("warning", text))
+                self._emit(Notice("warning", "The Dask scheduler has no workers yet: the run waits for one."))
             await self._clock.sleep(_LOOK)
         return counts[-1]
 
@@ -238,5 +237,7 @@ class DaskCluster:
 
 
 def key_variables() -> dict[str, str]:
-    names = {name for scheme in SCHEMES.values() for name in scheme.key_variables}
-    return {name: value for name, value in variables_of().items() if name in names}
+    group = "stacpull.schemes"
+    of_packages = [require(group, name, "--dask") for name in names(group, everywhere=True)]
+    known = {name for scheme in (*SCHEMES.values(), *of_packages) for name in scheme.key_variables}
+    return {name: value for name, value in variables_of().items() if name in known}

@@ -29,7 +29,7 @@ from stacpull.net.addresses import AddressPolicy
 from stacpull.net.transport import Request
 from stacpull.redact import Secrets
 from stacpull.schemes import TransportSetup
-from stacpull_cloud.bucket_kinds import AZURE
+from stacpull_cloud.bucket_kinds import AzureBlobs
 from stacpull_cloud.cloud_source import CloudTransport
 from stacpull_cloud.objects import Objects
 
@@ -102,7 +102,7 @@ class TestAzurite(ObjectContract):
     async def shelf(self, objects: Mapping[str, bytes]) -> AsyncIterator[Shelf]:
         name, put = self.container
         await asyncio.to_thread(put, objects)
-        transport = CloudTransport(AZURE, SETUP)
+        transport = CloudTransport(AzureBlobs, SETUP)
         yield Shelf(transport, lambda key: f"az://{name}/{key}", lambda key, body: put({key: body}))
 
 
@@ -122,7 +122,7 @@ def test_only_the_account_and_cloud_of_the_user_get_keys(cloud, url, signed, mon
     """In another cloud, an account of the same name may belong to someone else."""
     name = "" if "BlobEndpoint" in cloud else "AccountName=own1;"
     monkeypatch.setenv("AZURE_STORAGE_CONNECTION_STRING", f"{name}SharedAccessSignature=sig=s;{cloud}")
-    transport = CloudTransport(AZURE, SETUP)
+    transport = CloudTransport(AzureBlobs, SETUP)
     location, _ = transport._split(Request(url))
     assert transport._split(Request(url))[0] is location  # it was not resolved again
     its_own = url.partition("@")[2].partition("/")[0].replace(".dfs.", ".blob.")

@@ -74,12 +74,13 @@ def test_a_scheme_reads_its_key_from_the_environment_and_messages_hide_it(mem, m
 def test_dask_workers_get_the_key_of_a_scheme(mem: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MEM_KEY", "right-key")
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key-id")
+    monkeypatch.setenv("AZURE_STORAGE_SAS_TOKEN", "of a neighbour")
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY", raising=False)
     monkeypatch.setenv("MEM_OTHER", "no key")
     monkeypatch.setenv("MEM_KEYRING", "no key")
     sent = key_variables()
     assert sent["MEM_KEY"] == "right-key"
-    assert sent["AWS_ACCESS_KEY_ID"] == "key-id"
+    assert (sent["AWS_ACCESS_KEY_ID"], sent["AZURE_STORAGE_SAS_TOKEN"]) == ("key-id", "of a neighbour")
     assert not {"MEM_OTHER", "MEM_KEYRING", "AWS_SECRET_ACCESS_KEY"} & set(sent)
 
 

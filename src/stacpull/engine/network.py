@@ -24,7 +24,7 @@ from stacpull.net.json_reader import JsonReader
 from stacpull.net.retry import Retries, RetryPolicy
 from stacpull.net.transport import HttpSettings, Transport
 from stacpull.redact import Secret, Secrets, credentials_in
-from stacpull.schemes import SCHEMES, TransportSetup
+from stacpull.schemes import SCHEMES, TransportSetup, scheme_named
 from stacpull.selection import Selection
 from stacpull.sources.source import Source, WalkStart
 from stacpull.sources.source_url import source_url, split_credentials
@@ -124,7 +124,7 @@ class Network:
         return None if self.logins is None else self.logins.transport_for(url)
 
     def _make_transport(self, scheme: str) -> Transport | None:
-        return SCHEMES[scheme].transport(self._transport_setup) if scheme in SCHEMES else None
+        return scheme_named(scheme).transport(self._transport_setup)
 
 
 class WalkSetup(NamedTuple):

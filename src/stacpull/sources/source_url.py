@@ -13,7 +13,7 @@ from urllib.parse import SplitResult, quote, unquote, urlunsplit
 from stacpull.errors import UsageError, reject_variable
 from stacpull.hosts import HOST_AND_PORT, host_of, scheme_of
 from stacpull.redact import Secret, public_url
-from stacpull.schemes import SCHEMES, remote_schemes
+from stacpull.schemes import remote_schemes, scheme_named
 from stacpull.urls import is_web, parts_of, removed_parameters
 
 STANDARD_INPUT: Final = "-"
@@ -32,7 +32,7 @@ def source_url(source: str) -> str:
         return _file_url(unquote(re.sub("^(?i:file):(//(localhost)?(?=/))?", "", source)))
     is_url = name != "" and source[len(name) :].startswith("://")
     if is_url or name == "stdin":
-        if name not in SCHEMES:
+        if not scheme_named(name).name:
             known = ", ".join(remote_schemes())
             raise UsageError(f"SOURCE has the unsupported URL scheme {name}: use {known} or file.")
         return name + source[len(name) :]
