@@ -11,6 +11,8 @@ from tests.items import collection, feature
 from tests.net.memory import Answer
 from tests.net.wire_server import WireServer
 
+from stacpull_replicas import EvolvingReplica, run_in_thread
+
 
 @pytest.fixture(scope="module")
 def copy(tmp_path_factory: pytest.TempPathFactory) -> ChangedCopy:
@@ -46,6 +48,7 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> ChangedCopy:
     copy.insert("cli/summary.py", BARE_LINE, before="    if report.assets_excluded:")
     copy.insert("planning/names.py", 'OUTPUTS["tally"] = "tally.txt"\n', before="_FILES: Final")
     copy.insert("config/options.py", TALLY_FIELD, before="    retries: int")
+    copy.install("tally", TALLY, "[stacpull.outputs]\ntally.txt = tally:TALLY\n")
     return copy
 
 
@@ -447,6 +450,12 @@ def test_a_kind_of_dest_is_one_file_and_an_entry_point(copy: ChangedCopy, tmp_pa
 TALLY_FIELD = '    tally: bool | None = option(None, help="?", remembered=True, commands="mirror")\n'
 TALLY = """
 from stacpull.catalog.catalog_tree import MirrorOutput
+from stacpull.errors import UsageError
+
+
+def check(options):
+    if options.metadata == "none":
+        raise UsageError("--tally needs items.")
 
 
 def update(publisher, entries):
@@ -455,12 +464,11 @@ def update(publisher, entries):
     return ["tallied"]
 
 
-TALLY = MirrorOutput(lambda options: None, update, {"tally": {"href": "tally.txt"}})
+TALLY = MirrorOutput(check, update, {"tally": {"href": "tally.txt"}})
 """
 
 
 def test_an_output_is_kept_linked_verified_repaired_and_removed(copy, items, tmp_path):
-    copy.install("tally", TALLY, "[stacpull.outputs]\ntally.txt = tally:TALLY\n")
     dest = tmp_path / "m"
     file = dest / "tally.txt"
     ran = copy.run("mirror", items, dest, "--tally")
@@ -468,11 +476,26 @@ def test_an_output_is_kept_linked_verified_repaired_and_removed(copy, items, tmp
     assert file.read_text() == "c: 3"
     document = json.loads((dest / "c/collection.json").read_text())
     assert document["assets"] == {"tally": {"href": "../tally.txt"}}
+    assert copy.run("verify", dest, "--strict").code == 0
+    assert "SOURCE is the catalog of the mirror" in copy.run("mirror", file, dest).err
     file.write_text("c: 4")
     assert copy.run("verify", dest, "--repair").code == 0
+    assert file.read_text() == "c: 3"
     items.write_text("\n".join([*items.read_text().splitlines(), item_with({}, "d")]))
     assert copy.run("mirror", items, dest).code == 0
     assert file.read_text() == "c: 4"
     assert copy.run("mirror", items, dest, "--no-tally").code == 0
     assert not file.exists()
     assert copy.run("verify", dest).code == 0
+
+
+def test_an_output_is_checked_first_and_forgets_what_is_pruned(copy: ChangedCopy, tmp_path: Path) -> None:
+    dest = tmp_path / "m"
+    with run_in_thread(EvolvingReplica(items=3)) as replica:
+        mirror = ("mirror", replica.base_url, dest, "--retries", "0")
+        refused = copy.run(*mirror, "--tally", "--metadata", "none")
+        assert (refused.code, "--tally needs items." in refused.err, dest.exists()) == (2, True, False)
+        assert copy.run(*mirror, "--tally").code == 0
+        replica.items.popitem()
+        assert copy.run(*mirror, "--prune=remove").code == 0
+    assert (dest / "tally.txt").read_text() == "evolving: 2"
