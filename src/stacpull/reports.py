@@ -63,7 +63,7 @@ class MirrorReport(CommonReport, frozen=True):
     assets_revalidated: int = 0
     """Assets that were checked with the source and are unchanged (304, or the same bytes)."""
     files_lost: int = 0
-    """Recorded files (assets and item JSON) that are missing in DEST, and are fetched or written again."""
+    """Recorded files (assets and item JSON) that are missing in DEST, and are requested or written again."""
     items_not_listed: int = 0
     """Items of earlier runs with this selection that the source did not list in this run. DEST keeps them;
     `prune` finds out which are gone. 0 with `max_items` or `sample`."""

@@ -81,13 +81,13 @@ def test_the_command_prints_it_also_if_the_file_cannot_be_fetched_again(tmp_path
         for path in tmp_path.glob("evolving/*/data.bin"):
             path.unlink()
         ran = run(arguments, environment())
-        assert f"3 files missing in {tmp_path}: fetched or written again." in ran.err
+        assert f"3 files missing in {tmp_path}: requested or written again." in ran.err
         assert ran.code == 0
         (tmp_path / "evolving/item-0001/data.bin").unlink()
         replica.inject(lambda request: request.path.endswith("item-0001/data.bin"), Status(404), times=9)
         ran = run([*arguments, "--json"], environment())
         assert (ran.code, ran.report["assets_failed"], ran.report["files_lost"]) == (1, 1, 1)
-        assert f"1 file missing in {tmp_path}: fetched or written again." in ran.err
+        assert f"1 file missing in {tmp_path}: requested or written again." in ran.err
         assert "restored" not in ran.err
         replica.clear_faults()
         assert run(["retry", str(tmp_path)], environment()).code == 0

@@ -534,7 +534,7 @@ class MirrorRun:
         lost = counters.get("files_lost", 0)
         if state == "complete" and lost:
             name = self._opened.store.name
-            warn(f"{errors.quantity(lost, 'file')} missing in {name}: fetched or written again.")
+            warn(f"{errors.quantity(lost, 'file')} missing in {name}: requested or written again.")
         reason = self._reason(state, error)
         recorded: EndState = "failed"
         final_counts = {}
