@@ -445,8 +445,8 @@ def read_path(value: str | PathLike[str]) -> Path:
     if isinstance(value, PathLike):
         value = fspath(value)
     path = expand_user(read_text(value))
-    if str(path).startswith("~"):
-        raise ValueError(f"is {path}, and there is no such home directory")
+    if str(path).startswith(("~", "$")):  # no such user, or a variable that no shell has replaced
+        raise ValueError(f"is {path}: write the whole path, or ./{path} for this name")
     return path
 
 

@@ -105,7 +105,7 @@ def _with_options(location: BucketLocation, options: Options) -> BucketLocation:
     return location
 
 
-_URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/")  # one slash: `Path` turns `s3://bucket` into `s3:/bucket`
+_URL = re.compile(r"([A-Za-z][A-Za-z0-9+.@-]+):/")  # one slash: `Path` turns `s3://bucket` into `s3:/bucket`
 
 
 def bucket_location(dest: str | os.PathLike[str]) -> BucketLocation | None:

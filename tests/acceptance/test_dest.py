@@ -23,6 +23,7 @@ REFUSED = [
     ("http://127.0.0.1:8801/mlhub/v1", "DEST is a URL (http://127.0.0.1:8801/mlhub/v1): use the directory"),
     ("HTTPS://u:p@h/v1?key=planted", "DEST is a URL (HTTPS://h/v1): use the directory"),
     ("127.0.0.1:8801/mlhub/v1", "In `stacpull mirror`, DEST comes after SOURCE."),
+    ("user@host:/data", "DEST is a URL (user@host:/data): use the directory"),
     ("gs://bucket", "DEST is the bucket gs://bucket: add --work DIR"),
     ("", "DEST is empty"),
     ("-", "DEST is -"),
