@@ -264,7 +264,7 @@ def test_the_key_of_a_known_service(source, options, key, monkeypatch):
         ({"filter": "@/none"}, "--filter cannot read /none: No such file or directory"),
         ({"sample": "1", "max-items": "1"}, "Give --sample or --max-items, not both"),
         ({"ids": ("@/none",)}, "--ids cannot read /none: No such file or directory"),
-        ({"log-file": "${DIR}/x"}, "--log-file is ${DIR}/x: write the whole path, or ./${DIR}/x for this name"),
+        ({"log-file": "${DIR}/x"}, "--log-file is ${DIR}/x: write the whole path, or ./${DIR}/x"),
         ({"STACPULL_RETRIES": "x"}, "STACPULL_RETRIES must be a whole number of 0 or more, not 'x'"),
         ({"AWS_ENDPOINT_URL": "s3"}, "AWS_ENDPOINT_URL must begin with http:// or https://, not 's3'"),
         ({"collection": ("a",), "all-collections": True}, "Give --collection or --all-collections, not both"),
