@@ -122,7 +122,7 @@ def test_resume_names_the_credential_it_lacks(tmp_path):
         ran = run(["resume", str(dest)], environment(replica, MLHUB_API_KEY=None))
     assert ran.code == 3
     said = f"The run of {replica.base_url} was started with MLHUB_API_KEY. Keys are not stored: set"
-    assert f"{said} MLHUB_API_KEY, and give --header or" in ran.sentences[-1]
+    assert f"{said} MLHUB_API_KEY, and give --header, --credentials or --config" in ran.sentences[-1]
     assert_clean(dest, ran.err)
 
 

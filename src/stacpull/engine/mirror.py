@@ -311,7 +311,7 @@ async def run_from_ledger(
         keys = " and ".join(missing)
         raise CredentialsError(
             f"The run of {spec.source} was started with {keys}. Keys are not stored: set {keys}, and give "
-            "--header or --credentials again if you used them."
+            "--header, --credentials or --config again if you used them."
         )
     run = await call_ledger(opened, lambda db: runs.begin(db, spec, time.time(), options.remembered))
     await call_ledger(opened, lambda db: requeue(db, run))
