@@ -60,11 +60,11 @@ def refuse_unknown(owner: str, named: Iterable[str], known: Collection[str]) -> 
         for argument, field in attrs.fields_dict(kind).items():
             use = uses.setdefault(argument, f"{kind.__name__}({argument}=...)")
             option = field.metadata.get("option", {}).get("name", argument)
-            uses[option.replace("-", "_")] = use
+            uses.setdefault(option.replace("-", "_"), use)
     uses["credentials"] = "stacpull.profile_options(options, name)"
     uses["config"] = "Selection and Options, as only the command line reads a config"
-    options = [option for option, _ in _options_for(unknown.replace("_", "-"))]
-    words = similar(unknown, known, cutoff=0.9) + [option.replace("-", "_") for option in options]
-    words += [unknown, *similar(unknown, uses, cutoff=0.7)]
+    uses["dry_run"] = "stacpull.plan(...), or stacpull.trace_estimate(...) for `trace`"
+    options = [option.replace("-", "_") for option, _ in _options_for(unknown.replace("_", "-"))]
+    words = [*similar(unknown, known, cutoff=0.9), *options, unknown, *similar(unknown, uses, cutoff=0.7)]
     hint = next((f": use {uses[word]}" for word in words if word in uses), "")
     raise TypeError(f"{owner}() has no argument {unknown!r}{hint}.")
