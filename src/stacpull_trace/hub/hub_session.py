@@ -29,7 +29,7 @@ from stacpull_trace.hub.hub_settings import OLD_TOKEN_PATH, TOKEN_PATH, HubSetti
 
 _REFUSED = frozenset({400, 401, 403})
 _ACCEPTED = _REFUSED | {200, 404}
-_CHECK_URLS = "Check --base-url, SH_BASE_URL and sh_token_url."
+_CHECK_URLS = "Check --base-url, SH_BASE_URL and SH_TOKEN_URL."
 
 
 @attrs.define(eq=False)
@@ -54,7 +54,7 @@ class ClientGrant:
                 if reply.status == HTTPStatus.NOT_FOUND:
                     self._url = newer
         except TransferError as error:
-            hint = "If this persists, check --base-url or SH_BASE_URL."
+            hint = "If this persists, check --base-url, SH_BASE_URL and SH_TOKEN_URL."
             raise SourceError(f"No token could be obtained: {error.failure.message} {hint}") from error
         if reply.status in _REFUSED:
             answer = f"{reply.status}: {reply.reason}" if reply.reason else str(reply.status)
