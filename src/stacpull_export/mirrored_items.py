@@ -93,7 +93,7 @@ class MirrorContents:
 
     def notes(self) -> tuple[str, ...]:
         notes = list[str]()
-        if next(self.names(), None) is None:
+        if self.is_complete and next(self.names(), None) is None:
             notes.append("The mirror has no items: check the filters of the run.")
         remedy = "`stacpull verify DEST --repair` writes the JSON"
         if self.state == "running":

@@ -298,7 +298,7 @@ def test_all_commands_agree_that_item_json_could_not_be_written(command, tmp_pat
     mine = tmp_path / "m/c/i/i.json"
     mine.parent.mkdir(parents=True)
     mine.write_text("mine")
-    why = "c/i/i.json exists and is not part of this mirror: move it away, then run `stacpull retry`"
+    why = "c/i/i.json exists and is not part of this mirror: move it away, then run `stacpull retry DEST`"
     for name in ("mirror", "retry", "mirror", "retry"):
         ran = command(name)
         assert (ran.code, ran.report["items_failed"], ran.err.count(f"for example: {why}")) == (1, 1, 1)

@@ -113,7 +113,7 @@ def _bytes_of(report: PlanReport) -> str:
     examples=["collections https://earth-search.aws.element84.com/v1"],
 )
 def collections(session: CommandSession, source: str) -> None:
-    """It prints id, title, licence, citation and extent, and the number of items if the API reports it."""
+    """It prints id, title, license, citation and extent, and the number of items if the API reports it."""
     from stacpull.engine import source_contents
 
     work = source_contents.collections(source, options=session.options, on_event=session.display)

@@ -23,7 +23,7 @@ from stacpull.sources.item_reader import ItemReader
 _NOT_CONFIRMED = "but that may still exist: the URL of an item must answer 404 or 410"
 _UNTRUSTED = "and whose URL answers 404 or 410, but the same host also fails for items that still exist"
 _LINKED = "and whose URL answers 404 or 410, but to which another item links"
-_OTHER_WALK = "and that another SOURCE, filter or login found: prune with that one"
+_OTHER_WALK = "and that a run with another SOURCE, filter or login found: repeat that run with --prune"
 
 
 class Pruning:

@@ -18,7 +18,7 @@ from stacpull.store.staging import StagedParts
 def exists_failure(path: str, why: str = "", command: str = "retry") -> Failure:
     """Return the failure of a file whose name is taken; `why` says why the file there was not adopted."""
     what = f"{path} exists and is not part of this mirror"
-    remedy = f"move it away, then run `stacpull {command}`."
+    remedy = f"move it away, then run `stacpull {command} DEST`."
     if why:
         return Failure(FailureKind.EXISTS, f"{what} ({why}): {remedy}")
     adopt = f"If it is the right file, `stacpull {command} DEST --adopt` accepts it."
