@@ -99,7 +99,9 @@ def test_settings_and_credentials_come_from_profiles(options, expected, credenti
 @pytest.mark.usefixtures("shared_files")
 @pytest.mark.parametrize("profile", ["nosuch", "broken"])
 def test_unavailable_credentials_are_reported(profile: str) -> None:
-    with pytest.raises(CredentialsError, match=r"check --credentials\. A public SOURCE needs none"):
+    with pytest.raises(
+        CredentialsError, match=r"check --credentials and AWS_PROFILE\. A public SOURCE needs none"
+    ):
         asyncio.run(resolved(S3Options(profile=profile)))
 
 

@@ -153,9 +153,9 @@ class AwsCredentials:
         try:
             return await asyncio.to_thread(work)
         except Exception as error:
-            text = f"AWS credentials cannot be obtained ({str(error).rstrip('.')}); check {self._flag}."
             hint = "" if "dest" in self._flag else " A public SOURCE needs none: --no-sign-request."
-            raise CredentialsError(text + hint) from error
+            advice, why = f"check {self._flag} and AWS_PROFILE.{hint}", str(error).rstrip(".")
+            raise CredentialsError(f"AWS credentials cannot be obtained ({why}); {advice}") from error
 
 
 def _only_in_environment(explicit: AwsSettings) -> Credentials | None:

@@ -88,8 +88,8 @@ class Service:
         is_bucket = _NAME.fullmatch(location.bucket)
         if not is_bucket or (prefix and not NO_NAMES.isdisjoint(prefix.split("/"))) or _ODD.search(prefix):
             raise UsageError(
-                f"DEST is not the URL of a bucket: use {cls.scheme}://bucket/prefix, with a bucket of at "
-                "least 3 characters, and a prefix without '?', '#', empty parts, '.' and '..'."
+                f"DEST is not the URL of a bucket: use {cls.scheme}://bucket/prefix, without '?', '#', "
+                "empty parts, '.' and '..'. A bucket has at least 3 characters. Keys are set as variables."
             )
         return replace(location, prefix=prefix, is_signed=True)  # the user names DEST
 

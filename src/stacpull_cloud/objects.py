@@ -263,7 +263,7 @@ def as_stacpull_error(service: Any, doing: str, path: str, error: Exception) -> 
     location, what = service.location, f"to {doing} {path or 'its objects'}"
     url, endpoint = location.url, location.endpoint_url
     origin = next((f" (from {name})" for name in AWS_ENDPOINTS if endpoint == os.environ.get(name, "")), "")
-    where = f" at {endpoint}{origin}" if endpoint else ""
+    where = f"at {endpoint or 'the usual endpoint'}{origin}"
     if _UNTRUSTED in text:
         return DestinationError(f"The TLS certificate of {url} is not trusted: --ca-bundle FILE trusts one.")
     for told, (kind, why) in service.errors.items():
@@ -280,9 +280,9 @@ def as_stacpull_error(service: Any, doing: str, path: str, error: Exception) -> 
     if "invalid path" in text:  # obstore lists no names with empty parts, `.` or `..`
         return DestinationError(f"{url} cannot be listed ({plain_reason(text)}): move that object away.")
     if reason := unreachable(text):
-        return DestinationError(f"{url} {reason}. Check the address{origin} and the network.")
+        return DestinationError(f"{url} {reason}. Check --dest-endpoint-url{origin} and the network.")
     why = code or plain_reason(text)
-    return DestinationError(f"{url} failed {what} ({why}): check the bucket and its endpoint.")
+    return DestinationError(f"{url} failed {what} ({why}): check the bucket, its quota and its endpoint.")
 
 
 def plain_reason(text: str) -> str:

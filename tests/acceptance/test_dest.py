@@ -17,7 +17,7 @@ from stacpull_replicas import MlhubReplica
 REFUSED = [
     ("s3://mybucket/prefix", "DEST is the bucket s3://mybucket/prefix: add --work DIR"),
     ("s3:///rice", "DEST is not the URL of a bucket: use s3://bucket/prefix,"),
-    ("s3://a/b", "of at least 3 characters, and a prefix without"),
+    ("s3://a/b", "A bucket has at least 3 characters."),
     ("s3://mybucket/a/../b", "DEST is not the URL of a bucket: use s3://bucket/prefix,"),
     ("s3://mybucket/a?key=planted", "DEST is not the URL of a bucket: use s3://bucket/prefix,"),
     ("http://127.0.0.1:8801/mlhub/v1", "DEST is a URL (http://127.0.0.1:8801/mlhub/v1): use the directory"),
@@ -28,6 +28,7 @@ REFUSED = [
     ("", "DEST is empty"),
     ("-", "DEST is -"),
     ("~nobody-of-this-name/x", "no such home directory"),
+    ("https://own1.blob.core.windows.net/con/p?sig=planted", "Keys are set as variables."),
 ]
 _REFUSALS = r"use the directory|add --work DIR|use the work directory"
 COMMANDS = ["plan", "resume", "retry", "status", "failures", "verify"]

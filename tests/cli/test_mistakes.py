@@ -51,10 +51,13 @@ MISTAKES = {
     "two limits": Mistake(("plan", "{api}", "--sample", "1", "--max-items", "1"), "Give --sample or --max"),
     "a seed without a sample": Mistake(("mirror", "{api}", "d", "--seed", "1"), "--seed needs --sample."),
     "a label to leave out": Mistake(("plan", "{api}", "--no-label", "x"), "use --exclude-label NAME.\n"),
+    "a profile": Mistake(
+        ("mirror", "{api}", "s3://bucket", "--profile", "x"), "or --dest-profile NAME for a"
+    ),
     "an option unlike all others": Mistake(("plan", "{api}", "--scene"), "option '--scene'.\n"),
     "a profile for DEST that does not exist": Mistake(
         ("mirror", "{api}", "s3://bucket/p", "--work", "w", "-C", "--dest-profile", "nope"),
-        "(The config profile (nope) could not be found); check --dest-profile.\n",
+        "(The config profile (nope) could not be found); check --dest-profile and AWS_PROFILE.\n",
         3,
     ),
     "a number as in Python": Mistake(("plan", "{api}", "-C", "--bbox", "1_0,2_0,3_0,4_0"), "--bbox"),

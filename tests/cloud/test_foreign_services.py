@@ -54,7 +54,7 @@ def test_a_service_that_cannot_be_reached_is_named(monkeypatch: pytest.MonkeyPat
     location = BucketLocation("bucket", "p", endpoint_url="http://127.0.0.1:1", region=REGION)
     why = "s3://bucket/p cannot be reached at http://127.0.0.1:1: Connection refused"
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://127.0.0.1:1")
-    advice = r"Check the address \(from AWS_ENDPOINT_URL_S3\) and the network\."
+    advice = r"Check --dest-endpoint-url \(from AWS_ENDPOINT_URL_S3\) and the network\."
     with pytest.raises(DestinationError, match=f"^{why}. {advice}$"):
         list(Objects(location, WaitHooks(said.append)).pages())
     assert said == [f"{why}; still trying."]
