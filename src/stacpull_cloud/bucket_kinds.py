@@ -163,10 +163,13 @@ class Service:
 class AmazonS3(Service):
     scheme, variables = "s3", ("AWS_",)
     keys_advice = "check the keys (--dest-profile sets keys for DEST only)"
-    errors = dict.fromkeys(
-        ("redirect without LOCATION", "the region '"),  # of a 301; of a 400, whose code malformed keys share
+    errors: ClassVar = dict.fromkeys(
+        ("redirect without LOCATION", "the region '", "the region is"),  # in a 301, and in a 400, as below
         (DestinationError, "is in another region: name it with --dest-region"),
-    )
+    ) | {
+        "HeaderMalformed": (CredentialsError, "refuses the signature: check --dest-region, then the keys"),
+        "RequestTimeTooSkewed": (CredentialsError, "refuses the time of a request: correct the clock here"),
+    }
 
     @cached_property
     def _aws(self) -> AwsCredentials:
@@ -210,10 +213,8 @@ class AmazonS3(Service):
             once = {"total_max_attempts": 1}
             # the mode "auto" would ask the metadata service for the region
             config = Config(s3={"addressing_style": "path"}, retries=once, defaults_mode="legacy")
-            region = arguments["region"]
-            endpoint = arguments["endpoint"]
-            bundle = self.location.ca_bundle
-            s3 = session.create_client("s3", region, endpoint_url=endpoint, verify=bundle, config=config)
+            where = {"region_name": arguments["region"], "endpoint_url": arguments["endpoint"]}
+            s3 = session.create_client("s3", **where, verify=self.location.ca_bundle, config=config)
             with closing(s3):
                 pages = s3.get_paginator("list_multipart_uploads").paginate(Bucket=bucket, Prefix=prefix)
                 for upload in pages.search("Uploads[]"):  # None for a page without any
@@ -222,8 +223,7 @@ class AmazonS3(Service):
 
     @classmethod
     def resolved(cls, location: BucketLocation) -> BucketLocation:
-        variables = with_active_endpoints(os.environ)
-        endpoint_url = next(filter(None, map(variables.get, AWS_ENDPOINTS)), None)
+        endpoint_url = next(filter(None, map(with_active_endpoints(os.environ).get, AWS_ENDPOINTS)), None)
         given = AwsSettings(location.region, location.endpoint_url or endpoint_url, location.profile)
         settings = _AWS.submit(asyncio.run, AwsCredentials(given, flag="--dest-profile").settings()).result()
         endpoint_url = (settings.endpoint_url or "").rstrip("/") or None

@@ -46,8 +46,7 @@ _MAX_PARTS = 9_000  # S3 and GCS allow 10,000
 # What obstore's errors mean: it has few classes of errors, so their text decides.
 
 MISSING = (exceptions.NotFoundError, FileNotFoundError)
-STATUS = re.compile(r"\bstatus code: (304|[45][0-9]{2})\b")
-"""What obstore's errors say about a response that is not a success."""
+STATUS = re.compile(r"\bstatus code: (304|[45][0-9]{2})\b")  # of a response, in an error of obstore
 _CODE = re.compile(r"(?:<Code>|\(code: )([A-Za-z0-9]+)[<)]")
 """In the body of an error, and in what obstore says of an object that S3 does not remove."""
 _REFUSED_KEYS = re.compile("AccessDenied|Authent|Authoriz|Token|AccessKeyId|Signature|InvalidSecurity")
@@ -224,12 +223,12 @@ class Objects:
         return outage is not None and time.monotonic() + pause - outage[0] >= limit
 
     def _note_outage(self, failed_at: float, error: Exception) -> None:
-        outage = self._outage
-        since = failed_at if outage is None else min(failed_at, outage[0])
+        since = failed_at if (outage := self._outage) is None else min(failed_at, outage[0])
         self._outage = since, error
         if time.monotonic() - since >= _SILENT_AFTER and not self._has_warned:
             self._has_warned = True
-            why = unreachable(str(error)) or "does not answer"
+            status = STATUS.search(str(error))
+            why = f"answers {status[1]}" if status else unreachable(str(error)) or "does not answer"
             self.hooks.warn(f"{self.location.url} {why}; still trying.")
 
 
@@ -270,13 +269,13 @@ def as_stacpull_error(service: Any, doing: str, path: str, error: Exception) -> 
         if told in text:
             return cast("StacpullError", kind(f"{url} {why}."))
     refusals = {"401", "403", "400" if doing == "look at" else ""}  # 400: S3 to a HEAD with expired keys
-    if (status is not None and status[1] in refusals) or _REFUSED_KEYS.search(code):
+    if (status is not None and status[1] in refusals and "Quota" not in code) or _REFUSED_KEYS.search(code):
         refusal = f"{url} refuses the credentials {what} ({code or 'access denied'})"
-        place = f" DEST is{where}: --dest-endpoint-url names another." if endpoint else ""
-        return CredentialsError(f"{refusal}: {service.keys_advice}, and whether they allow this.{place}")
+        place = f"DEST is {where}: --dest-endpoint-url names another."
+        return CredentialsError(f"{refusal}: {service.keys_advice}, and whether they allow this. {place}")
     is_missing = isinstance(error, MISSING) and doing in {"list", "write"}
     if is_missing or service.missing_bucket in text:
-        return DestinationError(f"There is no bucket {location.bucket}{where}: create it first ({url}).")
+        return DestinationError(f"There is no bucket {location.bucket} {where}: create it first ({url}).")
     if "invalid path" in text:  # obstore lists no names with empty parts, `.` or `..`
         return DestinationError(f"{url} cannot be listed ({plain_reason(text)}): move that object away.")
     if reason := unreachable(text):

@@ -25,7 +25,7 @@ from stacpull.errors import CredentialsError, DestinationError, StacpullError, U
 from stacpull.models import BucketLocation
 from stacpull.store.inspection import WaitHooks
 from stacpull_cloud.bucket_kinds import AmazonS3, AzureBlobs
-from stacpull_cloud.objects import Objects
+from stacpull_cloud.objects import Objects, as_stacpull_error
 
 CLIENT = {"AZURE_CLIENT_ID": "me", "AZURE_CLIENT_SECRET": "secret", "AZURE_TENANT_ID": "tenant"}
 MALFORMED = "<Code>AuthorizationHeaderMalformed</Code>"
@@ -199,7 +199,15 @@ def test_no_keys_of_one_account_are_sent_to_another_one_in_dest(recorder, monkey
     [
         (301, "<Code>PermanentRedirect</Code>", DestinationError, "another region: name it with --dest"),
         (400, MALFORMED + ELSEWHERE, DestinationError, "another region: name it with --dest-region"),
-        (400, MALFORMED, CredentialsError, "refuses the credentials to list its objects"),
+        (400, "the region is wrong", DestinationError, "another region: name it with --dest-region"),
+        (400, MALFORMED, CredentialsError, "check --dest-region, then the keys"),
+        (403, "<Code>RequestTimeTooSkewed</Code>", CredentialsError, "correct the clock here"),
+        (
+            403,
+            "<Code>QuotaExceeded</Code>",
+            DestinationError,
+            r"\(QuotaExceeded\): check the bucket, its quota",
+        ),
         (400, "", CredentialsError, "refuses the credentials to look at a"),  # a HEAD with expired keys
         (403, "<Code>InvalidAccessKeyId</Code>", CredentialsError, "--dest-profile sets keys for DEST only"),
         (403, "", CredentialsError, r"DEST is at \S+ \(from AWS_ENDPOINT_URL\): --dest-endpoint-url"),
@@ -213,6 +221,8 @@ def test_a_refusal_is_a_matter_of_the_region_or_of_the_keys(
     objects = Objects(BucketLocation("bucket", "p", recorder.url("")))
     with pytest.raises(error, match=message):
         objects.find("a") if (status, body) == (400, "") else list(objects.pages())
+    refused = as_stacpull_error(AmazonS3(BucketLocation("bucket")), "list", "", OSError("status code: 403"))
+    assert str(refused).endswith("DEST is at the usual endpoint: --dest-endpoint-url names another.")
 
 
 @pytest.mark.parametrize(
@@ -238,7 +248,9 @@ def test_authorities_that_cannot_be_read_are_named(recorder: Recorder, content: 
 def test_an_outage_or_a_stop_ends_the_patience_of_all_requests(recorder, monkeypatch, tmp_path):
     """The last requests of a run that a signal ends would otherwise take two minutes each."""
     monkeypatch.setattr("stacpull_cloud.objects._RETRY_SECONDS", 2.0)
-    objects = Objects(BucketLocation("bucket", "p", recorder.url("")))
+    monkeypatch.setattr("stacpull_cloud.objects._SILENT_AFTER", 0.0)
+    said = list[str]()
+    objects = Objects(BucketLocation("bucket", "p", recorder.url("")), WaitHooks(said.append))
 
     def tried() -> int:
         recorder.requests.clear()
@@ -248,8 +260,9 @@ def test_an_outage_or_a_stop_ends_the_patience_of_all_requests(recorder, monkeyp
         return len(recorder.requests)
 
     assert tried() > 2
+    assert said == ["s3://bucket/p answers 503; still trying."]
     recorder.refusal = Answer(fault=Fault.CLOSED)
-    with pytest.raises(DestinationError, match=r"does not answer at http://127\.0\.0\.1:\d+\. Check the"):
+    with pytest.raises(DestinationError, match=r"does not answer at http://127\.0\.0\.1:\d+\. Check --dest-"):
         objects.find("a")
     assert wait_until(lambda: tried() == 1)  # it ends before a pause that would exceed it
     recorder.refusal = Answer(404)
