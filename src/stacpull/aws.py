@@ -94,9 +94,7 @@ class AwsCredentials:
 
     async def _resolve(self) -> AwsSettings:
         explicit = self._explicit
-        keys = None
-        if not self._is_fixed:
-            keys = await asyncio.to_thread(_only_in_environment, explicit)
+        keys = None if self._is_fixed else await asyncio.to_thread(_only_in_environment, explicit)
         if keys is not None:
             region = explicit.region or os.environ.get("AWS_DEFAULT_REGION")
             settings = AwsSettings(region, explicit.endpoint_url)

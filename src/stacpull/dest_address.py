@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from stacpull import entry_points
 from stacpull.config.options import Options
-from stacpull.errors import StacpullError, UsageError, reject_variable
+from stacpull.errors import CredentialsError, StacpullError, UsageError, reject_variable
 from stacpull.hosts import HOST_AND_PORT
 from stacpull.ledger import meta, runs
 from stacpull.ledger.database import ledger_errors, ledger_path, open_reader
@@ -34,16 +34,24 @@ class DestAddress(msgspec.Struct, frozen=True):
         return None if self.bucket is None else str(self.work)
 
 
-def resolve_dest(dest: str | os.PathLike[str], options: Options) -> DestAddress:
+def resolve_dest(dest: str | os.PathLike[str], options: Options, *, only_work: bool = False) -> DestAddress:
     """Return what DEST is. The bucket that a ledger names only serves to reject another bucket."""
-    bucket = bucket_location(dest)
-    if bucket is None:
+    if (bucket := bucket_location(dest)) is None:
         return _parse_directory(dest, options)
     work = options.work
     if work is None or bucket_location(work) is not None:
         raise UsageError(f"DEST is the bucket {bucket.url}: add --work DIR, a local directory for a ledger.")
-    location = _with_options(bucket, options)
     has_mirror, recorded = _recorded_bucket(work)
+    location = _with_options(bucket, options)
+    try:
+        location = store_kind(location).resolved(location)
+    except CredentialsError:
+        if not only_work:  # otherwise the bucket is not asked, and its endpoint is that in the ledger
+            raise
+        location = replace(location, endpoint_url=location.endpoint_url or (recorded and recorded[1]))
+    parts = urlsplit(location.endpoint_url or "")
+    if parts.username is not None or parts.query or parts.fragment:
+        raise UsageError("The endpoint of DEST must be a scheme, host and port: keys go to --dest-profile.")
     if recorded is not None:
         url, endpoint, mirror, epoch = recorded
         other = bucket_location(url) or BucketLocation("")
@@ -68,8 +76,7 @@ def _parse_directory(dest: str | os.PathLike[str], options: Options) -> DestAddr
         if getattr(options, name) not in {None, False}:
             flag = f"--{name.replace('_', '-')}"
             raise UsageError(f"{flag} is for a bucket as DEST (s3://bucket/prefix): leave it out.")
-    _, recorded = _recorded_bucket(path)
-    if recorded is not None:
+    if (recorded := _recorded_bucket(path)[1]) is not None:
         url = recorded[0]
         raise UsageError(f"{path} is the work directory of {url}: use {url} as DEST, with --work {path}.")
     return DestAddress(path)
@@ -88,7 +95,7 @@ def _recorded_bucket(work: Path) -> tuple[bool, tuple[str, str, str, int] | None
 
 
 def _with_options(location: BucketLocation, options: Options) -> BucketLocation:
-    location = replace(
+    return replace(
         location,
         endpoint_url=options.dest_endpoint_url and options.dest_endpoint_url.rstrip("/"),
         region=options.dest_region,
@@ -98,11 +105,6 @@ def _with_options(location: BucketLocation, options: Options) -> BucketLocation:
         break_lock=options.break_lock,
         adopt=options.adopt,
     )
-    location = store_kind(location).resolved(location)
-    parts = urlsplit(location.endpoint_url or "")
-    if parts.username is not None or parts.query or parts.fragment:
-        raise UsageError("The endpoint of DEST must be a scheme, host and port: keys go to --dest-profile.")
-    return location
 
 
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.@-]+):/")  # one slash: `Path` turns `s3://bucket` into `s3:/bucket`

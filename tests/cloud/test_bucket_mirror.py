@@ -142,6 +142,10 @@ def test_the_commands_that_a_summary_names_find_the_bucket(location, dest, sourc
         run(*retry)
         for name, *out in (["verify"], ["export", source + ".parquet"], ["report", "-o", source + ".html"]):
             run(name, dest[0], *out, *given[1:])
+    monkeypatch.setenv("AWS_PROFILE", "none")
+    for name, code in {"status": 0, "failures": 0, "verify": 3}.items():  # two of them read only `--work`
+        run(name, *dest[:3], code=code)
+    monkeypatch.delenv("AWS_PROFILE")
     elsewhere = [*dest, "--dest-endpoint-url", "http://127.0.0.1:9"]
     assert f"-endpoint-url {location.endpoint_url}: use that, or" in run("status", *elsewhere, code=2).err
 
@@ -154,7 +158,7 @@ def test_what_is_printed_names_the_account_that_dest_names(location, dest, sourc
     first = run("mirror", source, *given, code=1)
     named = [line.partition(" stacpull ")[2] for line in first.out.splitlines()]
     assert [shlex.split(words)[1:] for words in named if words] == [given]
-    for form in (given, dest):  # the same place: the account is also in the endpoint
+    for form in (given, dest, dest[:3]):  # the same place: the account is also in the endpoint, or unknown
         assert run("status", *form, "--json").report["dest"] == form[0]
     assert f"use {given[0]} as DEST" in run("verify", dest[2], code=2).err
 

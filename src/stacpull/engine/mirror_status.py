@@ -30,7 +30,7 @@ def status(dest: str | Path, options: Options | None = None) -> StatusReport:
         UsageError: `dest` contradicts the options or the ledger.
         DestinationError: The ledger cannot be read.
     """
-    address = resolve_dest(dest, or_default("options", Options, options))
+    address = resolve_dest(dest, or_default("options", Options, options), only_work=True)
     work = address.work
     with closing(open_reader(work, address.bucket)) as db, ledger_errors(ledger_path(work)):
         run = queries.run_status(db)
@@ -67,7 +67,7 @@ def failures(dest: str | Path, options: Options | None = None) -> Iterator[Failu
 
     The arguments and errors are those of `status`. `list(failures(dest))` has all of them in memory.
     """
-    records = _failures(resolve_dest(dest, or_default("options", Options, options)))
+    records = _failures(resolve_dest(dest, or_default("options", Options, options), only_work=True))
     return chain([*islice(records, 1)], records)  # so that this call raises errors, not the iteration
 
 

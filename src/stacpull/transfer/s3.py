@@ -146,9 +146,7 @@ class S3Transport(CallbackTransport):
         bucket, _ = split_s3_url(request.url, bare=bool(request.query))
         settings = await self._credentials.settings()
         is_signed = may_sign(bucket, settings, self._options, redirected=bool(request.redirected_from))
-        credentials = None
-        if is_signed:
-            credentials = await self._credentials.current()
+        credentials = await self._credentials.current() if is_signed else None
         context = self._endpoint_of(bucket, settings), credentials
         receive = partial(self._http.send, self._request(request, *context))
         return await self._corrected(context, request, receive)
@@ -173,8 +171,7 @@ class S3Transport(CallbackTransport):
             else:
                 break
             receive = partial(self._http.send, self._request(request, endpoint, credentials))
-        is_denial = not refusal.body or code == "AccessDenied"
-        if refusal.status == FORBIDDEN and is_denial:
+        if refusal.status == FORBIDDEN and (not refusal.body or code == "AccessDenied"):
             refusal = replace(refusal, body=_ADVICE)
         return refusal
 
@@ -216,9 +213,7 @@ class S3Transport(CallbackTransport):
 
 def transport(setup: TransportSetup) -> S3Transport:
     options = setup.options.s3
-    keys = None
-    if options.keys is not None:
-        keys = Credentials(*(key.reveal() for key in options.keys))
+    keys = None if options.keys is None else Credentials(*(key.reveal() for key in options.keys))
     credentials = AwsCredentials(
         AwsSettings(options.region, options.endpoint_url, options.profile),
         credentials=keys,
