@@ -60,7 +60,8 @@ class CloudTransport:
             reply = await obstore.get_async(store, key, options=options)
         except (OSError, exceptions.BaseError) as error:
             if (status := STATUS.search(str(error))) is not None:
-                return BufferedResponse(request.url, int(status[1]), {}, b"")
+                _, bracket, body = str(error).partition("Debug source:")[0].partition("<")  # of XML
+                return BufferedResponse(request.url, int(status[1]), {}, f"{bracket}{body}".encode())
             why = unreachable(str(error)) or f"cannot be read: {plain_reason(str(error))}"
             message = self._setup.secrets.masked(f"{origin_text(request.url)} {why}.")
             raise TransferError(Failure(FailureKind.NETWORK, message, host=location.bucket)) from error

@@ -16,7 +16,7 @@ import pytest
 from msgspec.structs import replace
 from tests.acceptance.command import Running, environment, mirror_of
 from tests.cloud.azurite import ACCOUNT, KEY, create_container
-from tests.cloud.between import Google, between
+from tests.cloud.between import Between, Google, between
 from tests.items import feature
 from tests.net.conformance_objects import FILE_KEYS, ObjectContract, Shelf
 from tests.servers.buckets import Keys, client
@@ -148,6 +148,20 @@ def test_a_refusal_of_azure_does_not_name_keys_of_amazon(container, monkeypatch,
     monkeypatch.setenv("AZURE_STORAGE_CONNECTION_STRING", text)
     with pytest.raises(CredentialsError, match=r"Check the credentials of the service\.$"):
         sync.mirror(f"az://{container[0]}/catalog.json", tmp_path / "m")
+
+
+def test_the_error_of_azure_decides_what_a_failure_means(container, azurite_service, monkeypatch, tmp_path):
+    """An object is not gone if there is no container: the account may be wrong."""
+    name, put = container
+    put(catalog(f"az://{name}/none.tif", f"az://no-{name}/none.tif", f"az://{name}/cold.tif"))
+    with between(Between(azurite_service[0])) as service:
+        text = f"AccountName={ACCOUNT};AccountKey={KEY};BlobEndpoint={service.url}"
+        monkeypatch.setenv("AZURE_STORAGE_CONNECTION_STRING", text)
+        archived = 409, b"<Error><Code>BlobArchived</Code></Error>"
+        monkeypatch.setattr(service, "before", lambda _, path, __: archived if "cold" in path else None)
+        sync.mirror(f"az://{name}/stac/catalog.json", tmp_path, options=Options(missing="ok"))
+    kinds = [record.kind for record in failures(tmp_path)]
+    assert kinds == ["gone", "http", "ordered"]
 
 
 @pytest.mark.parametrize(
