@@ -17,7 +17,7 @@ from stacpull.ledger import meta, runs
 from stacpull.ledger.database import ledger_errors, ledger_path, open_reader
 from stacpull.models import BucketLocation
 from stacpull.redact import public_url
-from stacpull.schemes import bucket_prefixes
+from stacpull.schemes import bucket_prefixes, scheme_named
 from stacpull.store.protocol import StoreKind, store_kind
 
 
@@ -112,10 +112,12 @@ _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.@-]+):/")  # one slash: `Path` turns `s
 
 def bucket_location(dest: str | os.PathLike[str]) -> BucketLocation | None:
     text = str(dest).strip()
-    match = _URL.match(text)
-    if match is None:
+    if (match := _URL.match(text)) is None:
         return None
-    kind: StoreKind | None = entry_points.load("stacpull.stores", match[1].lower())
+    name = match[1].lower()
+    kind: StoreKind | None = entry_points.load("stacpull.stores", name)
+    if kind is None and scheme_named(name).is_object_store:
+        entry_points.require("stacpull.stores", name, f"{name}:// as DEST")
     try:
         return None if kind is None else kind.parse(text)
     except UsageError as error:

@@ -23,6 +23,8 @@ COMMANDS: dict[str, str] = tomllib.loads((ROOT / "pyproject.toml").read_text())[
     "stacpull.commands"
 ]
 
+BUCKETS = {"az:// as SOURCE": ("az://bucket/k", "m"), "s3:// as DEST": ("catalog.json", "s3://bucket")}
+
 
 class Installation:
     """An environment of its own with a copy of the tree, and with the dependencies of this one."""
@@ -85,6 +87,12 @@ def test_the_core_works_without_a_neighbour(tmp_path: Path, neighbour: str) -> N
         read = stacpull.run("mirror", tmp_path / "items.parquet", tmp_path / "p")
         assert read.returncode == 2
         assert "needs the package stacpull_export, which is not installed." in read.stderr
+
+    if neighbour == "stacpull_cloud":
+        for name, given in BUCKETS.items():
+            refused = stacpull.run("mirror", *given)
+            assert refused.returncode == 2
+            assert f"{name} needs the package stacpull_cloud, which is not installed." in refused.stderr
 
     listed = stacpull.run("--help").stdout
     for name, target in COMMANDS.items():

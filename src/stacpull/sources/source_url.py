@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Final, Literal, NamedTuple
 from urllib.parse import SplitResult, quote, unquote, urlunsplit
 
+from stacpull import entry_points
 from stacpull.errors import UsageError, reject_variable
 from stacpull.hosts import HOST_AND_PORT, host_of, scheme_of
 from stacpull.redact import Secret, public_url
-from stacpull.schemes import remote_schemes, scheme_named
+from stacpull.schemes import SCHEMES, remote_schemes, scheme_named
 from stacpull.urls import is_web, parts_of, removed_parameters
 
 STANDARD_INPUT: Final = "-"
@@ -35,6 +36,8 @@ def source_url(source: str) -> str:
         if not scheme_named(name).name:
             known = ", ".join(remote_schemes())
             raise UsageError(f"SOURCE has the unsupported URL scheme {name}: use {known} or file.")
+        if name not in SCHEMES:
+            entry_points.require("stacpull.schemes", name, f"{name}:// as SOURCE")
         return name + source[len(name) :]
     path = os.path.expanduser(source)  # noqa: PTH111 -- does not change the path otherwise
     if HOST_AND_PORT.match(source) and not os.path.lexists(path):
