@@ -53,7 +53,8 @@ class MirrorContents:
         self.dest = dest
         self.files = files
         self.url = url
-        self.verify_first = f"run `stacpull verify {shlex.quote(str(dest))} --repair`, then export again"
+        self._name = shlex.join([str(dest)] if url is None else [url, "--work", str(dest)])
+        self.verify_first = f"run `stacpull verify {self._name} --repair`, then export again"
         self.unreadable = 0  # counted by the last complete pass over the items
         self.unreadable_name = ""
         self.db = db
@@ -95,13 +96,13 @@ class MirrorContents:
         notes = list[str]()
         if self.is_complete and next(self.names(), None) is None:
             notes.append("The mirror has no items: check the filters of the run.")
-        remedy = "`stacpull verify DEST --repair` writes the JSON"
+        remedy = f"`stacpull verify {self._name} --repair` writes the JSON"
         if self.state == "running":
             remedy = "the active run writes the JSON"
             notes.append("The mirror is not complete: wait until the run ends.")
         elif not self.is_complete:
-            remedy = "`stacpull resume DEST` writes the JSON"
-            notes.append("The mirror is not complete: `stacpull status DEST` shows what is still to do.")
+            remedy = f"`stacpull resume {self._name}` writes the JSON"
+            notes.append(f"The mirror is not complete: `stacpull status {self._name}` shows what is to do.")
         if self.unreadable:
             if runs.load(self.db).fixed["metadata"] == "none":
                 remedy = "repeat the `stacpull mirror` command without --metadata none"

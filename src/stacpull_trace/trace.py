@@ -188,7 +188,7 @@ def _cost_warnings(question: TraceQuestion, estimate: TraceEstimate, *, is_store
     """Yield what makes a trace dearer than necessary."""
     units = f"up to {estimate.processing_units:,.2f} processing units"
     if not is_stored:
-        yield f"Without -o OUT (in Python: out), nothing is stored: each run costs {units}."
+        yield f"Nothing is stored without -o OUT (in Python: out): each run costs {units}."
     if question.resolution < SCENE_RESOLUTION:
         yield (
             f"--resolution {question.resolution:g} is finer than the pixels of the scenes "

@@ -140,5 +140,6 @@ def estimate_lines(estimate: TraceEstimate) -> Iterator[str]:
     tiles = quantity(estimate.tiles, "tile")
     yield f"days      {estimate.days_with_tiles:,} of {estimate.days:,} have tiles: {tiles} in all"
     yield f"area      {estimate.width:,} by {estimate.height:,} pixels"
-    yield f"requests  about {estimate.requests:,}, {estimate.statistics_requests:,} of them for statistics"
+    statistics = f"up to {estimate.statistics_requests:,} of them for statistics"
+    yield f"requests  about {estimate.requests:,}, {statistics}"
     yield f"cost      up to {estimate.processing_units:,.2f} processing units"

@@ -326,7 +326,7 @@ def test_an_estimate_searches_once_and_is_what_the_service_then_charges(own_repl
     assert kinds == {"search": 1}
     traced = command(hub, *coarse)
     units = f"up to {ran.report['processing_units']:,.2f} processing units"
-    assert f"Without -o OUT (in Python: out), nothing is stored: each run costs {units}." in traced.err
+    assert f"Nothing is stored without -o OUT (in Python: out): each run costs {units}." in traced.err
     spent = traced.report
     assert ran.report["processing_units"] == pytest.approx(spent["processing_units"], rel=0.03)
     assert ran.report["statistics_requests"] == spent["requests_statistics"] == 1

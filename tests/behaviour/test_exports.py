@@ -132,8 +132,10 @@ def test_an_export_of_an_unfinished_mirror_says_so(tmp_path: Path) -> None:
         assert process.signal(signal.SIGINT)
         assert process.ended().code == 130
     ran = run(command, environment())
-    assert (ran.code, "The mirror is not complete: `stacpull status DEST`" in ran.out) == (0, True), ran.err
-    assert "1 item has no readable JSON yet, such as b.json: `stacpull resume DEST` writes the" in ran.out
+    assert (ran.code, f"The mirror is not complete: `stacpull status {dest}`" in ran.out) == (0, True), (
+        ran.err
+    )
+    assert f"1 item has no readable JSON yet, such as b.json: `stacpull resume {dest}` writes" in ran.out
 
 
 def test_a_mirror_that_is_none_creates_no_directory(tmp_path: Path) -> None:
@@ -208,7 +210,7 @@ def test_an_export_of_a_mirror_without_documents_says_how_to_get_them(tmp_path: 
     made = ["mirror", str(tmp_path / "items.ndjson"), str(bare), "--metadata", "none"]
     assert run(made, environment()).code == 0
     (dest / "c/a/a.json").write_text('{"properties": []}')
-    for place, remedy in ((dest, ": `stacpull verify DEST --repair`"), (bare, "without --metadata none")):
+    for place, remedy in ((dest, f": `stacpull verify {dest} --repair`"), (bare, "without --metadata none")):
         ran = run(["export", str(place), str(out), "-f", form], environment())
         said = "Nothing was exported. " in ran.err, remedy in ran.err
         assert (ran.code, *said, out.exists()) == (1, True, True, False), ran.err
