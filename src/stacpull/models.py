@@ -83,7 +83,7 @@ class FailureKind(enum.StrEnum):
         return _THEN.get(self, Then(0))
 
     # the ledger stores the values: never rename one
-    GONE = "gone", "missing from the source", "`mirror` accepts it with --missing ok"
+    GONE = "gone", "missing from the source", "a run with --missing ok accepts it"
     REFUSED = "refused", "refused, or with an expired link", "check the credentials, then retry"
     THROTTLED = "throttled", "throttled", "retry later, perhaps with a lower --per-host"  # or overloaded
     SERVER = "server", "with a server error or invalid HTTP", "retry later"  # 5xx, unless throttled
