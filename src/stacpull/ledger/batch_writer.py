@@ -116,8 +116,26 @@ class _ItemChange(msgspec.Struct):
     lacks_file: bool = False  # True: DEST has no version of an asset, so its JSON may say that it is remote
 
 
+class _Rows(msgspec.Struct):
+    """The rows of items and assets that a batch writes, once everything is decided."""
+
+    items: list[ItemRow] = []
+    documents: list[tuple[int, bytes]] = []  # of items
+    assets: list[AssetRow] = []
+    jobs: list[tuple[object, ...]] = []
+    unchanged: list[int] = []  # assets of which only the run changes
+    must_revalidate: list[int] = []  # assets
+
+    def write(self, db: Connection, run_id: int) -> None:
+        db.executemany("INSERT OR REPLACE INTO documents VALUES (?, ?)", self.documents)
+        transitions.put_rows(db, self.items, self.assets, self.jobs)
+        transitions.set_run(db, run_id, self.unchanged)
+        revalidate = f"UPDATE assets SET must_revalidate = 1 WHERE id {IN_LIST}"
+        db.execute(revalidate, (json_array(self.must_revalidate),))
+
+
 class _BatchChanges:
-    """What a batch changes. The constructor reads what is known; `save` plans and writes all rows."""
+    """Decides what a batch changes. The constructor reads what is known; `save` decides, then writes."""
 
     def __init__(self, writer: BatchWriter, batch: WalkBatch, result: SavedBatch, now: float) -> None:
         self._writer = writer
@@ -128,12 +146,7 @@ class _BatchChanges:
         self._batch = batch
         self._result = result
         self._now = now
-        self._item_rows: list[ItemRow] = []
-        self._documents: list[tuple[int, bytes]] = []
-        self._asset_rows: list[AssetRow] = []
-        self._job_rows: list[tuple[object, ...]] = []
-        self._unchanged: list[int] = []  # assets of which only the run changes
-        self._must_revalidate: list[int] = []  # assets
+        self._rows = _Rows()
         self._claims: list[tuple[int, str, str]] = []  # new assets with the directory and name that they need
         # of items and assets, each with its item if it is reported
         self._failures: list[tuple[FailureKey, Failure, ItemId | None]] = []
@@ -176,7 +189,7 @@ class _BatchChanges:
                 self._result.count("items_matched", 1)
                 self._result.count("source_items", -1)
                 self._known[item.id] = row._replace(parent=None)
-                self._item_rows.append(self._known[item.id])
+                self._rows.items.append(self._known[item.id])
             if is_newer(item.updated, row.version):
                 changes.append(self._change_of(item, was_planned=True))
         self._plan_unreadable_items()
@@ -265,7 +278,7 @@ class _BatchChanges:
             row = self._planned_row(before, unreadable.parent, unreadable.href)
             row = row._replace(href=before.href or row.href, is_unreadable=1)
             self._known[unreadable.id] = row
-            self._item_rows.append(row)
+            self._rows.items.append(row)
             self._fail(FailureKey("item", row.id), unreadable.failure, unreadable.id)
 
     def _directory(self, path: str, change: _ItemChange) -> tuple[int | None, str]:
@@ -289,18 +302,18 @@ class _BatchChanges:
             known, asset, change.item, run, is_updated=change.is_updated, is_lost=is_lost
         )
         if decision.action is Action.WAIT:
-            self._must_revalidate.append(known.row.id)
+            self._rows.must_revalidate.append(known.row.id)
             return
         row = decision.row
         if row is None:
-            self._unchanged.append(known.row.id)
+            self._rows.unchanged.append(known.row.id)
             return
         if is_lost:
             self._result.count("files_lost", 1)
         change.rewrites_json |= decision.rewrites_json
         change.has_changed |= decision.has_changed
         if decision.action is Action.KEEP:
-            self._asset_rows.append(row)
+            self._rows.assets.append(row)
             return
         directory = known.directory
         if row.name is None:
@@ -345,8 +358,8 @@ class _BatchChanges:
         if asset.alternates:
             alternates = orjson.dumps(public_hrefs[1:]).decode()
         columns = (row.id, public_hrefs[0], is_stale, name_or_template, asset.size, asset.media_type)
-        self._asset_rows.append(row)
-        self._job_rows.append((*columns, alternates, decision.digest_in_dest))
+        self._rows.assets.append(row)
+        self._rows.jobs.append((*columns, alternates, decision.digest_in_dest))
         if decision.action is not Action.REQUEST:
             return
         change.lacks_file |= decision.digest_in_dest is None
@@ -402,7 +415,7 @@ class _BatchChanges:
             elif not is_left_out:
                 transitions.delete_jobs(self._db, [row.id])
                 done = row._replace(state=AssetState.DONE, digest=known.digest_in_dest or None)
-                self._asset_rows.append(done)
+                self._rows.assets.append(done)
 
     def _rename_assets(self, change: _ItemChange, unplanned: Iterable[KnownAsset]) -> None:
         """Let a key without a file take over the unplanned asset with its path."""
@@ -437,7 +450,7 @@ class _BatchChanges:
             if row.state != AssetState.DONE:
                 row = row._replace(state=transitions.failed_state(failure))
                 self._fail(FailureKey("", row.item, key), failure, change.item.id)
-            self._asset_rows.append(row)
+            self._rows.assets.append(row)
 
     def _plan_row(self, change: _ItemChange) -> None:
         item = change.item
@@ -451,14 +464,14 @@ class _BatchChanges:
             planned = {asset.key for asset in item.assets}.union(item.expanded_prefixes)
             for key, known in change.known.items():
                 if key not in planned:
-                    self._must_revalidate.append(known.row.id)
+                    self._rows.must_revalidate.append(known.row.id)
         listed_by = row.listed_by
         if self._run.kind == "mirror" and listed_by != LISTED_BY_SEVERAL:
             # a 404 for this URL proves nothing if another source lists the item under another URL
             is_moved = change.before.href != row.href and listed_by in self._writer.runs_of_other_sources
             listed_by = LISTED_BY_SEVERAL if is_moved else self._run.id
         row = row._replace(listed_by=listed_by, json_state=json_state, pending=len(item.assets))
-        self._item_rows.append(row)
+        self._rows.items.append(row)
 
     def _json_state(self, change: _ItemChange) -> int:
         """Return the new state of the item's JSON, and keep its document if the JSON must be written."""
@@ -475,29 +488,24 @@ class _BatchChanges:
         is_moved = change.before.href != change.row.href and state != JsonState.CURRENT
         if item.is_collection or not (change.rewrites_json or change.lacks_file or is_moved):
             return state
-        self._documents.append((change.row.id, item.public_json))
+        self._rows.documents.append((change.row.id, item.public_json))
         if state in {JsonState.CURRENT, JsonState.WRITING}:
             state = JsonState.DUE
         return state
 
     def _write(self) -> None:
         db = self._db
-        run_id = self._run.id
-        db.executemany("INSERT OR REPLACE INTO documents VALUES (?, ?)", self._documents)
-        transitions.put_rows(db, self._item_rows, self._asset_rows, self._job_rows)
-        transitions.set_run(db, run_id, self._unchanged)
-        revalidate = f"UPDATE assets SET must_revalidate = 1 WHERE id {IN_LIST}"
-        db.execute(revalidate, (json_array(self._must_revalidate),))
+        self._rows.write(db, self._run.id)
         self._claim_paths()
         if exists(db, "SELECT 1 FROM failures WHERE what = 'item'"):
             read = {self._known[item.id].id for item in self._batch.items}
             self._delete_failures(read)
         for key, failure, item in self._failures:
             masked = failure.masked(self._secrets)
-            transitions.put_failure(db, key._replace(run=run_id), masked, self._now)
+            transitions.put_failure(db, key._replace(run=self._run.id), masked, self._now)
             if item is not None:
                 self._result.failures.append((item, key.key, failure))
-        changed = self._changed.union(row.parent for row in self._item_rows)
+        changed = self._changed.union(row.parent for row in self._rows.items)
         changed.update(key.item for key, *_ in self._failures)
         transitions.update_item_states(db, changed)
 
