@@ -46,14 +46,14 @@ _MAX_PARTS = 9_000  # S3 and GCS allow 10,000
 # What obstore's errors mean: it has few classes of errors, so their text decides.
 
 MISSING = (exceptions.NotFoundError, FileNotFoundError)
-STATUS = re.compile(r"\bstatus code: (304|[45][0-9]{2})\b")  # of a response, in an error of obstore
+STATUS = re.compile(r"\bcode: (304|[45][0-9]{2})\b")  # of a response or a part of it, in obstore's errors
 _CODE = re.compile(r"(?:<Code>|\(code: )([A-Za-z0-9]+)[<)]")
 """In the body of an error, and in what obstore says of an object that S3 does not remove."""
 _REFUSED_KEYS = re.compile("AccessDenied|Authent|Authoriz|Token|AccessKeyId|Signature|InvalidSecurity")
 """Codes of errors that mean wrong keys, not that the keys do not allow something."""
 _UNTRUSTED = "InvalidCertificate"  # in obstore's error for a certificate that no authority here has issued
 _PASSING = re.compile(
-    r"\bstatus code: (408|409|429|50[0234])\b|invalid multipart response|"
+    r"\bcode: (408|409|429|50[0234])\b|invalid multipart response|"
     r"(<Code>|\(code: )(InternalError|SlowDown|NoSuchUpload|InvalidUploadId|RequestTimeout)[<)]"
 )
 """What is repeated. An upload in parts can end with status 200 and any error, which obstore need not know."""

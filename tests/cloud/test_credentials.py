@@ -225,6 +225,19 @@ def test_a_refusal_is_a_matter_of_the_region_or_of_the_keys(
     assert str(refused).endswith("DEST is at the usual endpoint: --dest-endpoint-url names another.")
 
 
+@pytest.mark.parametrize(("status", "error"), [(403, CredentialsError), (503, DestinationError)])
+def test_a_removal_at_azure_has_the_status_of_its_part_of_the_answer(recorder, monkeypatch, status, error):
+    monkeypatch.setattr("stacpull_cloud.objects._RETRY_SECONDS", 1.0)
+    part = f"Content-Type: application/http\r\nContent-ID: 0\r\n\r\nHTTP/1.1 {status} Because\r\n\r\n\r\n"
+    recorder.refusal = Answer(
+        202, f"--b\r\n{part}--b--\r\n".encode(), {"Content-Type": "multipart/mixed; boundary=b"}
+    )
+    objects = Objects(BucketLocation("bucket", "p", recorder.url(""), scheme="az", account="own1"))
+    with pytest.raises(error, match=rf"to remove a \({status}\)"):
+        objects.remove("a")
+    assert (len(recorder.requests) > 1) is (status == 503)
+
+
 @pytest.mark.parametrize(
     ("scheme", "host"),
     [("s3", "amazonaws.com"), ("gs", "storage.googleapis.com"), ("az", "own1.blob.core.windows.net")],
