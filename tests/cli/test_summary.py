@@ -42,8 +42,11 @@ def test_a_mirror_with_failures_starts_with_them_and_is_not_called_complete() ->
     ]
 
 
-def test_the_command_that_resumes_keeps_the_endpoint() -> None:
+def test_the_command_that_resumes_keeps_the_options_for_the_source() -> None:
     with click.Context(click.Command("mirror")) as context:
+        context.params = {"credentials": "archive", "no_sign_request": True, "header": ("a: secret",)}
+        *_, line = mirror_lines(mirror_report(state="interrupted"), failures())
+        assert line == "to resume:   stacpull resume 'out dir' --credentials archive --no-sign-request"
         context.params = {"endpoint_url": "http://h"}
         *_, line = mirror_lines(mirror_report(state="interrupted"), failures())
         assert line == "to resume:   stacpull resume 'out dir' --endpoint-url http://h"

@@ -3,6 +3,7 @@
 import shlex
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from itertools import chain
 from typing import Any
 
 import click
@@ -22,6 +23,9 @@ _PURPOSES = {
     "retry": "to retry:   ",
     "retry --ordered": "to fetch assets that were not ready yet:",
 }
+_FOR_SOURCE = (
+    "endpoint-url", "credentials", "region", "no-sign-request", "request-payer", "aws-metadata", "ca-bundle"
+)  # fmt: skip
 _REPEAT = "repeat the `stacpull mirror` command with the same filters"
 
 
@@ -211,15 +215,11 @@ def next_steps(
     params: Mapping[str, Any] = {} if context is None else context.params
     config = getattr(params.get("config"), "name", None)
     given = {**params, "config": config, "work": report.work}
-    place = [report.dest, *_as_flag("config", given)]
-    if report.work is not None:
-        for name in READING_DEST:
-            place += _as_flag(name, given)
+    for_dest = ["config", *(() if report.work is None else READING_DEST)]
     for command, is_useful in steps.items():
         if is_useful:
-            words = [*place]
-            if command != "failures":
-                words += _as_flag("endpoint-url", params)
+            names = dict.fromkeys([*for_dest, *(() if command == "failures" else _FOR_SOURCE)])
+            words = [report.dest, *chain.from_iterable(_as_flag(name, given) for name in names)]
             yield f"{_PURPOSES[command]} stacpull {command} {shlex.join(words)}"
 
 
