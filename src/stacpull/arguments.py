@@ -491,7 +491,7 @@ def read_cluster(value: str | int | Path) -> str:
 def _load_path(is_valid: Callable[[Path], bool], problem: str, raw: str) -> str:
     path = read_path(raw)
     if not is_valid(path):
-        raise ValueError(f"is {problem}: {path}")
+        raise ValueError(f"is {problem}: " + str(path).split("\n")[0])  # perhaps the content of a file
     return str(path)
 
 

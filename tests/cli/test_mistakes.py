@@ -170,6 +170,19 @@ MISTAKES = {
         ("trace", "byoc-x", "-o", "t", "--index", "ndwl", "--bbox", "0,0,1,1", "--datetime", "2024-06-01"),
         "--index 'ndwl' is not known: use one of ndwi, ndvi, gndvi, evi, savi",
     ),
+    "the text of an evalscript": Mistake(
+        (
+            "trace",
+            "byoc-x",
+            "--evalscript",
+            "//VERSION=3\n" * 99,
+            "--bbox",
+            "0,0,1,1",
+            "--datetime",
+            "2024-06",
+        ),
+        "--evalscript is not a file: //VERSION=3.\n",
+    ),
 }
 
 
