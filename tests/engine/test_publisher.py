@@ -93,7 +93,7 @@ def test_catalog_files_belong_to_the_mirror_only_once_written(bench: Bench, tmp_
     assert (tmp_path / "c/collection.json").read_bytes() == b"2"
     (tmp_path / "d").mkdir()
     (tmp_path / "d/collection.json").write_bytes(b"mine")
-    with pytest.raises(DestinationError, match=r"d/collection.json exists and .* run `stacpull resume`"):
+    with pytest.raises(DestinationError, match=r"d/collection.json exists and .* run `stacpull resume DEST`"):
         bench.publisher.write_file("d/collection.json", b"3")
     assert (tmp_path / "d/collection.json").read_bytes() == b"mine"
     assert parts(tmp_path) == []
