@@ -25,13 +25,16 @@ def cached_if_short(size: int) -> Callable[[Callable[[str], V]], Callable[[str],
 
 
 class BoundedCache(OrderedDict[K, V]):
-    """A dictionary of limited size: `self[key] = value` removes the oldest entry if it is full."""
+    """A dictionary of limited size: a new entry replaces the oldest one that is not `is_needed`."""
 
-    def __init__(self, max_entries: int = 4096) -> None:
+    def __init__(self, max_entries: int = 4096, is_needed: Callable[[V], object] = lambda _: False) -> None:
         super().__init__()
         self._max_entries = max_entries
+        self._is_needed = is_needed
 
     def __setitem__(self, key: K, value: V) -> None:
         if len(self) >= self._max_entries and key not in self:
-            self.popitem(last=False)
+            oldest = next((old for old in self if not self._is_needed(self[old])), None)
+            if oldest is not None:
+                del self[oldest]
         super().__setitem__(key, value)

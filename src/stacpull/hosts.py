@@ -8,24 +8,19 @@ mapped (RFC 4291, 2.5.5.2) or NAT64 (RFC 6052, 2.1), or else refused.
 import re
 import socket
 import unicodedata
-from collections.abc import Callable, MutableMapping
 from contextlib import suppress
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
-from itertools import islice
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 from urllib.parse import unquote
 
 from stacpull.caches import cached_if_short
 from stacpull.schemes import SCHEMES, UNKNOWN
 
-K = TypeVar("K")
-V = TypeVar("V")
-
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
 _AUTHORITY = re.compile(r"(?P<host>\[[^\[\]@]*\]|[^\[\]:@\\]*)(?::(?P<port>[0-9]{1,5}))?")
 HOST_AND_PORT = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]+):[0-9]{1,5}(/|$)")
 HIGHEST_PORT = 65535
-MAX_HOSTS = 256  # the most idle hosts whose state is kept (`evict_idle`)
+MAX_HOSTS = 256  # the most idle hosts whose state is kept: a source can name millions
 
 _REFUSED = {
     reason: tuple(map(ip_network, networks))
@@ -58,16 +53,6 @@ _NOT_PUBLIC = (
     ip_network("fec0::/10"),  # RFC 3879
 )
 _NUMBERS = frozenset("0123456789abcdefx.")
-
-
-def evict_idle(known: MutableMapping[K, V], is_needed: Callable[[V], object]) -> None:
-    """Halve `known` before it exceeds `MAX_HOSTS`: a source can name millions. Keep what `is_needed`."""
-    if len(known) < MAX_HOSTS:
-        return
-    for key in list(islice(known, MAX_HOSTS // 2)):
-        value = known.pop(key)
-        if is_needed(value):
-            known[key] = value
 
 
 class Origin(NamedTuple):

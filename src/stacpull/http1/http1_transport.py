@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from stacpull.hosts import default_port, evict_idle, origin_of
+from stacpull.caches import BoundedCache
+from stacpull.hosts import MAX_HOSTS, default_port, origin_of
 from stacpull.http1.connection import Http1Connection, streamed
 from stacpull.net.connection_errors import connection_failure
 from stacpull.net.transport import USER_AGENT, HttpSettings, Receive, Request, Response, TransferError
@@ -62,7 +63,8 @@ class Http1Transport(CallbackTransport):
         self._settings = settings
         self._tls: ssl.SSLContext | None = None
         self._tick = min(_TICK, settings.stall_timeout / _TICKS_A_TIMEOUT)
-        self._hosts: dict[str, Http1Host] = {}  # by origin (`http://host:port`) in lower case
+        # by origin (`http://host:port`) in lower case; one with idle connections is kept
+        self._hosts = BoundedCache[str, Http1Host](MAX_HOSTS, lambda host: host.idle)
         self.connections: set[Http1Connection] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._emptied: asyncio.Event | None = None
@@ -133,7 +135,6 @@ class Http1Transport(CallbackTransport):
             scheme, hostname, port = origin_of(origin)
             if not _ORIGIN.fullmatch(origin) or not port or proxy_of(origin) is not None:
                 return None
-            evict_idle(self._hosts, lambda known_host: known_host.idle)
             host = Http1Host(scheme, hostname.strip("[]"), port, origin.partition("://")[2])
             self._hosts[origin] = host
         return host

@@ -17,10 +17,10 @@ import attrs
 import msgspec
 from msgspec.structs import replace
 
-from stacpull.caches import MAX_KEY_LENGTH
+from stacpull.caches import MAX_KEY_LENGTH, BoundedCache
 from stacpull.clock import Clock, rfc3339_at
 from stacpull.errors import destination_errors
-from stacpull.hosts import default_port, evict_idle, host_of, origin_of, origin_text, scheme_of
+from stacpull.hosts import MAX_HOSTS, default_port, host_of, origin_of, origin_text, scheme_of
 from stacpull.models import Failure, FailureKind, Headers
 from stacpull.net.bodies import coding_to_undo, decoded, first_bytes, read_whole
 from stacpull.net.gate import Gate, GateSettings, RateLimiter
@@ -70,7 +70,9 @@ class Client:
     log: "RequestLog | None" = None
     gates: WeakValueDictionary[str, Gate] = attrs.field(factory=WeakValueDictionary, init=False)
     """The gate of each host, kept as long as something refers to it."""
-    _routes: dict[str, Route] = attrs.field(factory=dict, init=False)  # by the start of its URLs
+    _routes: BoundedCache[str, Route] = attrs.field(  # by the start of its URLs
+        factory=lambda: BoundedCache(MAX_HOSTS, lambda route: route.gate.is_needed), init=False
+    )
     _swapped_scheme_base: str = attrs.field(default="", init=False)  # with the host and port of SOURCE
     _source_scheme: str = attrs.field(default="", init=False)
     clock: Clock = attrs.field(init=False)
@@ -125,7 +127,6 @@ class Client:
         self.gates[gate_name] = gate
         route = Route(transport, gate, self._credentials.covers(url))
         if 0 < len(base) <= MAX_KEY_LENGTH:
-            evict_idle(self._routes, lambda known_route: known_route.gate.is_needed)
             self._routes[base] = route
         return route
 
