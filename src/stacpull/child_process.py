@@ -20,7 +20,7 @@ _CODE = f"import gc; gc.set_threshold({GARBAGE_AFTER}); from {{}} import main; m
 _END_SECONDS = 2.0  # seconds that a process has to end by itself once its socket is closed
 _KILL_SECONDS = 1.0  # seconds until processes that were killed end: they may be waiting for the disk
 _HARMLESS = frozenset({"PATH", "HOME", "LANG", "TMPDIR", "TZ", "GLIBC_TUNABLES"})
-_HARMLESS_PREFIXES = ("PYTHON", "LC_", "LD_", "DYLD_", "MALLOC_", "OPENSSL_", "SSL_CERT_")
+_HARMLESS_PREFIXES = ("PYTHON", "LC_", "LD_", "MALLOC_", "OPENSSL_", "SSL_CERT_")
 """Variables of the interpreter and of libraries that never hold a credential."""
 _UTF8 = ("-X", "utf8") if sys.flags.utf8_mode else ()  # file names have the same encoding in all processes
 

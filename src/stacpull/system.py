@@ -22,10 +22,6 @@ def expanded_or_none(path: str) -> Path | None:
     return None if str(file).startswith("~") else file
 
 
-def is_linux() -> bool:
-    return sys.platform == "linux"
-
-
 def boot_id() -> str:
     try:
         return _BOOT_ID.read_text("ascii").strip()

@@ -25,7 +25,6 @@ from stacpull.models import BucketLocation, Failure, FailureKind, Placement
 from stacpull.store.inspection import NO_HOOKS, DirectoryFiles, StoredFiles, WaitHooks, is_name, sync_path
 from stacpull.store.protocol import Store, exists_failure, store_kind
 from stacpull.store.staging import StagedParts, open_or_make
-from stacpull.system import is_linux
 
 if TYPE_CHECKING:
     from concurrent.futures import ThreadPoolExecutor
@@ -226,9 +225,9 @@ def rename_new(old: str, old_directory: int, new: str, new_directory: int) -> bo
     """Rename a file unless the new name is taken; False if that is not supported.
 
     `renameat2(2)` (Linux 3.15, glibc 2.28) checks and renames in one step, so that no file that appears in
-    between is overwritten. NFS and macOS do not have it: there, the caller checks first, then renames.
+    between is overwritten. NFS and musl do not have it: there, the caller checks first, then renames.
     """
-    call = getattr(_LIBC, "renameat2", None) if is_linux() else None
+    call = getattr(_LIBC, "renameat2", None)
     if call is None:
         return False
     if call(old_directory, os.fsencode(old), new_directory, os.fsencode(new), _NOREPLACE) == 0:
@@ -246,7 +245,7 @@ def is_on_network(fd: int) -> bool:
 
 def _file_system(fd: int) -> int:
     buffer = ctypes.create_string_buffer(256)
-    if not is_linux() or _LIBC.fstatfs(fd, buffer) != 0:
+    if _LIBC.fstatfs(fd, buffer) != 0:
         return 0
     f_type = buffer.raw[: ctypes.sizeof(ctypes.c_long)]  # the first field of `struct statfs`
     return int.from_bytes(f_type, sys.byteorder) & 0xFFFFFFFF
