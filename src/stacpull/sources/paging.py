@@ -85,18 +85,14 @@ def next_request(page: Json, current: PageRequest, base: str) -> PageRequest | N
     return following if urls.same_site(base, url) else on_origin_of(following, base)
 
 
-def _selection_of(request: PageRequest) -> list[urls.Parameter]:
-    return [parameter for parameter in urls.parameters(request.url) if parameter.name in _CARRIED]
-
-
 def _with_selection(url: str, current: PageRequest) -> str:
     """Return `url` with the parameters of the selection that a next link has left out."""
     is_same_path = urls.parts_of(current.url).path == urls.parts_of(url).path
     if current.method != "GET" or not is_same_path:
         return url
-    present = {parameter.name for parameter in urls.parameters(url)}
-    missing = [parameter for parameter in _selection_of(current) if parameter.name not in present]
-    return urls.add_parameters(url, missing)
+    missing = _CARRIED.difference(parameter.name for parameter in urls.parameters(url))
+    added = [parameter for parameter in urls.parameters(current.url) if parameter.name in missing]
+    return urls.add_parameters(url, added)
 
 
 def next_or_failure(page: Json, current: PageRequest, base: str) -> PageRequest | Failure | None:
