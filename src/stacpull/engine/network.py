@@ -73,7 +73,7 @@ class Network:
         retry_policy = retry_policy or RetryPolicy(retries=options.retries)
         self.retries = Retries(retry_policy, self.clock, self.counters.count_retry)
         http = http_transport(options, self.ip_policy)
-        self._transport_setup = TransportSetup(
+        transport_setup = TransportSetup(
             http, resolved.url, options, self.clock, secrets, self.ip_policy, resolved.input_file
         )
         self.logins: Any = None  # `stacpull_logins.logins.Logins` of a credential profile
@@ -96,8 +96,8 @@ class Network:
             counters=self.counters,
             source=resolved.url,
             limit_rate=options.limit_rate,
-            login_transport=self._login_transport,
-            make_transport=self._make_transport,
+            login_transport=lambda url: None if self.logins is None else self.logins.transport_for(url),
+            make_transport=lambda scheme: scheme_named(scheme).transport(transport_setup),
             log=log,
         )
         self.reader = JsonReader(
@@ -119,12 +119,6 @@ class Network:
             **msgspec.structs.asdict(self.counters),
             **counts,
         )
-
-    def _login_transport(self, url: str) -> Transport | None:
-        return None if self.logins is None else self.logins.transport_for(url)
-
-    def _make_transport(self, scheme: str) -> Transport | None:
-        return scheme_named(scheme).transport(self._transport_setup)
 
 
 class WalkSetup(NamedTuple):
