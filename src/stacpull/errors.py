@@ -22,7 +22,6 @@ from __future__ import annotations
 import errno
 import os
 import re
-import shlex
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -227,11 +226,6 @@ def did_you_mean(name: str, known: Iterable[str], *, written: str = "{}", otherw
     """Return the end of a sentence: a question with the nearest known name, or `otherwise` without one."""
     near = similar(name, known, cutoff=0.7)
     return f"; did you mean {written.format(near[0])}?" if near else otherwise
-
-
-def dest_argument(name: str) -> str:
-    """Return DEST for a command in a message: the name of a directory. A bucket also needs `--work`."""
-    return "DEST" if "://" in name else shlex.quote(name)
 
 
 def quantity(number: int, singular: str, plural: str | None = None) -> str:

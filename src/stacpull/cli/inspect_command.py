@@ -1,6 +1,7 @@
 """The commands that only read: `plan`, `collections`, `classes` of SOURCE; `status`, `failures` of DEST."""
 
 import codecs
+import shlex
 import sys
 from collections import Counter
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ from stacpull.cli import parameters, summary
 from stacpull.cli.command import CommandSession, command
 from stacpull.cli.printing import duration, of_total, size
 from stacpull.clock import rfc3339_at
-from stacpull.errors import UsageError, dest_argument, quantities, quantity
+from stacpull.errors import UsageError, quantities, quantity
 from stacpull.json_values import list_or_empty, object_or_empty
 from stacpull.models import COUNTED_APART, Json, count_failures
 from stacpull.reports import PlanReport, StatusReport
@@ -89,7 +90,8 @@ def plan_lines(report: PlanReport, dest: str | None) -> Iterator[str]:
         to_do = f"{report.assets_pending:,}{pending}; {report.assets_done:,} already in {dest}"
         failed = report.assets - report.assets_done - report.assets_pending
         if failed:
-            to_do += f"; {failed:,} failed earlier; `stacpull retry {dest_argument(dest)}` tries again"
+            name = "DEST" if "://" in dest else shlex.quote(dest)  # a bucket also needs --work
+            to_do += f"; {failed:,} failed earlier; `stacpull retry {name}` tries again"
         yield f"to do    {to_do}"
 
 
