@@ -5,8 +5,9 @@ Unchanged parts keep every byte: signatures cover them, and services compare cur
 
 import re
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Final, NamedTuple
-from urllib.parse import SplitResult, quote, unquote_plus, urlsplit, urlunsplit
+from urllib.parse import SplitResult, quote, unquote, unquote_plus, urlsplit, urlunsplit
 
 from stacpull.errors import SourceError
 from stacpull.hosts import host_of, origin_of, scheme_of
@@ -39,6 +40,12 @@ def is_local(url: str | None) -> bool:
 def may_link_to(base: str | None, url: str) -> bool:
     """Return True if a document at `base` may link to `url`: from a file also to other files."""
     return is_remote(url) or (is_local(base) and is_local(url))
+
+
+def path_of(url: str) -> Path:
+    """Return the path of a `file:` URL. Its bytes need not be UTF-8."""
+    without_query = re.split("[?#]", url, maxsplit=1)[0]
+    return Path(unquote(without_query.removeprefix("file://"), errors="surrogateescape"))
 
 
 def filename_of(url: str) -> str:

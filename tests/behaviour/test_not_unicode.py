@@ -1,6 +1,7 @@
-"""Ids and keys that are not valid Unicode, or not text, stay different, or are reported."""
+"""Ids, keys and paths that are not valid Unicode, or not text, stay different, or are reported."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -61,3 +62,15 @@ def test_a_number_that_becomes_the_id_of_another_item_is_a_failure(tmp_path, ids
     report = sync.mirror(str(tmp_path / "items.json"), tmp_path / "m", on_event=events.append)
     assert (report.exit_code, report.items_done, report.items_failed) == (1, 2, 1)
     assert any("its id 1 equals another one: one is a number" in text for text in warnings(events))
+
+
+def test_a_local_source_may_have_a_path_that_is_not_utf8(tmp_path: Path) -> None:
+    source = tmp_path / os.fsdecode(b"caf\xe9")
+    source.mkdir()
+    (source / "data").write_bytes(b"data")
+    (source / "items.json").write_text(page(["a"], ["data"], "."))
+    mirror = tmp_path / "m"
+    for place in (str(source / "items.json"), f"file://{tmp_path}/caf%E9/items.json"):
+        assert sync.mirror(place, mirror).assets_done == 1
+    (mirror / "c/a/data").unlink()
+    assert sync.verify(mirror, repair=True).exit_code == 0

@@ -13,7 +13,6 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontext
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
-from urllib.parse import unquote, urlsplit
 
 import attrs
 from msgspec.structs import asdict
@@ -51,7 +50,7 @@ from stacpull.sources.documents import open_source
 from stacpull.store.inspection import WaitHooks
 from stacpull.store.partial_downloads import PartialDownloads
 from stacpull.threads import StoppableExecutor, enter_in_thread, for_each
-from stacpull.urls import is_local
+from stacpull.urls import is_local, path_of
 
 T = TypeVar("T")
 
@@ -301,7 +300,7 @@ async def run_from_ledger(
     options, resolved = resolve_source(spec.source, options, input_file, is_given=False)
     is_file = input_file is None and is_local(resolved.url)
     if is_file and not await call_ledger(opened, lambda db: is_named_source(db, spec.source)):
-        path = unquote(urlsplit(resolved.url).path)
+        path = str(path_of(resolved.url))
         raise UsageError(
             f"{work} was made from local files on another machine or by another user. To read "
             f"these files, run: stacpull mirror {shlex.join((path, context.dest.shown))}"

@@ -4,7 +4,6 @@ import os
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
 
 import msgspec
 from msgspec.structs import replace
@@ -17,6 +16,7 @@ from stacpull.store.inspection import NO_HOOKS, WaitHooks, sync_path
 from stacpull.store.local_store import is_on_network, open_files, open_store
 from stacpull.store.lock import mirror_lock
 from stacpull.store.protocol import BucketLease, Store, store_kind
+from stacpull.urls import path_of
 
 
 class OpenMirror(msgspec.Struct, frozen=True):
@@ -101,7 +101,7 @@ def open_ledger(store: Store) -> Iterator[database.Connection]:
 
 def check_local_source(source: str, dest: Path) -> None:
     """Reject SOURCE and DEST in each other's place, and the catalog of DEST. Blocks."""
-    path = Path(unquote(urlsplit(source).path))
+    path = path_of(source)
     with suppress(OSError):  # the reader names it
         if _is_for_reading(dest) and not _is_for_reading(path):
             raise UsageError(f"DEST is a file or a catalog ({dest}). Did you swap SOURCE and DEST?")

@@ -30,7 +30,8 @@ def source_url(source: str) -> str:
         raise UsageError("Only mirror, plan and headers can read items from standard input.")
     name = scheme_of(source)
     if name == "file":
-        return _file_url(unquote(re.sub("^(?i:file):(//(localhost)?(?=/))?", "", source)))
+        path = re.sub("^(?i:file):(//(localhost)?(?=/))?", "", source)
+        return _file_url(unquote(path, errors="surrogateescape"))
     is_url = name != "" and source[len(name) :].startswith("://")
     if is_url or name == "stdin":
         if not scheme_named(name).name:

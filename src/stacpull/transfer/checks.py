@@ -10,7 +10,6 @@ import re
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import Literal, NamedTuple
-from urllib.parse import unquote
 
 from stacpull.digests import as_checksum, digest_of
 from stacpull.errors import quantity
@@ -21,7 +20,7 @@ from stacpull.net.fields import ObjectVersion, content_range, stated_version, va
 from stacpull.net.status import OK, PARTIAL, is_web_page, moment_of
 from stacpull.planning.hrefs import suffix_of
 from stacpull.store.partial_downloads import PartialDownload
-from stacpull.urls import scheme_rules
+from stacpull.urls import path_of, scheme_rules
 
 _DIGEST_BYTES = {"sha512": 64, "sha256": 32, "sha1": 20, "md5": 16, "crc64nvme": 8, "crc32c": 4, "crc32": 4}
 _FIELDS = {"Content-MD5": "md5"} | {f"x-amz-checksum-{algorithm}": algorithm for algorithm in _DIGEST_BYTES}
@@ -199,7 +198,7 @@ def host_failure(kind: FailureKind, url: str, what: str, *, status: int | None =
     host = host_of(url)
     if host:
         return Failure(kind, f"{host} {what}.", status, host)
-    message = f"{unquote(url.removeprefix('file://'))} {_ANSWERED.sub('is', what)}."
+    message = f"{path_of(url)} {_ANSWERED.sub('is', what)}."
     return Failure(kind, message, host="this disk")
 
 

@@ -5,14 +5,12 @@ A local catalog may be untrusted: an href or symlink out of its directory is ref
 """
 
 import os
-import re
 import stat
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import BinaryIO, Final
-from urllib.parse import unquote
 
 from msgspec.structs import replace
 
@@ -22,6 +20,7 @@ from stacpull.net.transport import Request, TransferError
 from stacpull.schemes import TransportSetup
 from stacpull.system import expand_user
 from stacpull.threads import shielded_to_thread
+from stacpull.urls import path_of
 
 _INDEX_NAMES: Final = ("catalog.json", "collection.json")
 _FLAGS: Final = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC  # opening a pipe must not block
@@ -33,7 +32,7 @@ class LocalTransport:
 
     def __init__(self, source: str, *, allowed: Sequence[str] = ()) -> None:
         self._url = source
-        self._source = _path_of(source)
+        self._source = path_of(source)
         self._allowed = allowed
 
     async def send(self, request: Request) -> "LocalResponse":
@@ -45,7 +44,7 @@ class LocalTransport:
     async def close(self) -> None: ...  # it has no connection
 
     def _open(self, url: str, opened: ExitStack) -> tuple[Path, BinaryIO, os.stat_result]:
-        shown_path = _path_of(url)
+        shown_path = path_of(url)
         try:
             path, descriptor = self._open_allowed(url)
             state = os.fstat(descriptor)
@@ -70,7 +69,7 @@ class LocalTransport:
         if not directory.is_dir():
             directory = directory.parent
             directory_url = directory_url.rpartition("/")[0]
-        path = _path_of(url)
+        path = path_of(url)
         if url.startswith(f"{directory_url}/"):
             # hrefs in files are mostly plain paths, as pystac reads them: they may contain `%`, `?` and `#`
             unquoted_path = directory / url[len(directory_url) :].lstrip("/")
@@ -151,21 +150,16 @@ class LocalResponse:
             try:
                 chunk = await shielded_to_thread(partial(self._stream.read, min(size, remaining)))
             except OSError as error:
-                message = f"{_path_of(self.url)} cannot be read: {error.strerror}."
+                message = f"{path_of(self.url)} cannot be read: {error.strerror}."
                 raise _disk_error(FailureKind.HTTP, message) from error
             if not chunk:
-                message = f"{_path_of(self.url)} became shorter while it was read."
+                message = f"{path_of(self.url)} became shorter while it was read."
                 raise _disk_error(FailureKind.TRUNCATED, message)
             remaining -= len(chunk)
             yield chunk
 
     async def close(self) -> None:
         await shielded_to_thread(self._stream.close)
-
-
-def _path_of(url: str) -> Path:
-    without_query = re.split("[?#]", url, maxsplit=1)[0]
-    return Path(unquote(without_query.removeprefix("file://")))
 
 
 def _disk_error(kind: FailureKind, message: str) -> TransferError:
