@@ -9,7 +9,7 @@ import pytest
 from tests.events import warnings
 from tests.items import feature
 from tests.net.memory import Answer
-from tests.net.wire_server import WireServer
+from tests.net.wire_server import WireServer, json_answer
 
 from stacpull import Selection, sync
 
@@ -74,3 +74,23 @@ def test_a_local_source_may_have_a_path_that_is_not_utf8(tmp_path: Path) -> None
         assert sync.mirror(place, mirror).assets_done == 1
     (mirror / "c/a/data").unlink()
     assert sync.verify(mirror, repair=True).exit_code == 0
+
+
+def test_a_redirect_may_have_bytes_that_are_not_utf8(tmp_path: Path) -> None:
+    moved = [Answer(302, headers={"Location": f"/caf\udce9{path}"}) for path in ("/i.json", "/data")]
+    links = [{"rel": "item", "href": "/i.json"}]
+    catalog = {"type": "Catalog", "id": "c", "description": "c", "links": links}
+    item = feature("a", {"near": "./data", "moved": "/data"})
+    answers = {
+        "/catalog.json": [json_answer(catalog)],
+        "/i.json": [moved[0]],
+        "/caf%E9/i.json": [json_answer(item)],
+        "/data": [moved[1]],
+        "/caf%E9/data": [Answer(body=b"data")],
+    }
+    with WireServer(answers) as server:
+        report = sync.mirror(server.url("/catalog.json"), tmp_path / "m")
+    assert (report.exit_code, report.assets_done) == (0, 2)
+    stored = json.loads((tmp_path / "m/c/a/a.json").read_bytes())
+    assert stored["properties"]["datetime"] == item["properties"]["datetime"]
+    assert {"rel": "via", "href": server.url("/caf%E9/i.json"), "type": "application/json"} in stored["links"]

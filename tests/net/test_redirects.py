@@ -74,6 +74,13 @@ def test_the_scheme_of_source_may_be_in_capital_letters() -> None:
     assert request.url == "http://two.example/b"
 
 
+@pytest.mark.parametrize(("path", "sent"), [("caf\udce9/é", "caf%E9/%C3%A9"), ("é", "é")])
+def test_only_bytes_that_are_not_utf8_are_encoded(path: str, sent: str) -> None:
+    client = Client({}, GateSettings(SystemClock(), 1), source=HTTPS)
+    for location in (f"https://api.example/{path}", f"/{path}"):
+        assert client.redirected_request(Request(HTTPS), 302, location).url == f"https://api.example/{sent}"
+
+
 def test_a_post_that_becomes_a_get_loses_the_fields_of_its_body() -> None:
     client = Client({}, GateSettings(SystemClock(), 1), source=HTTPS)
     post = Request(HTTPS, "POST", {"Content-Type": "application/json", "Accept": "text/html"}, b"{}")

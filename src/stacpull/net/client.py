@@ -21,6 +21,7 @@ from stacpull.caches import MAX_KEY_LENGTH, BoundedCache
 from stacpull.clock import Clock, rfc3339_at
 from stacpull.errors import destination_errors
 from stacpull.hosts import MAX_HOSTS, default_port, host_of, origin_of, origin_text, scheme_of
+from stacpull.json_values import is_unicode
 from stacpull.models import Failure, FailureKind, Headers
 from stacpull.net.bodies import coding_to_undo, decoded, first_bytes, read_whole
 from stacpull.net.gate import Gate, GateSettings, RateLimiter
@@ -28,7 +29,7 @@ from stacpull.net.status import PREFIX_BYTES, REDIRECTS, REFUSALS, classify
 from stacpull.net.transport import Chunk, Receive, Request, Response, TransferError, Transport
 from stacpull.redact import Secret, Secrets, credentials_in, public_url, unsigned_url
 from stacpull.threads import shielded_to_thread
-from stacpull.urls import is_local, join, removed_parameters, same_site, scheme_rules, set_parameter
+from stacpull.urls import is_local, join, removed_parameters, same_site, scheme_rules, set_parameter, wire_url
 
 SUCCESSFUL: frozenset[int] = frozenset({200, 203, 206})  # 203: a proxy has changed the representation
 MAX_HOPS = 10
@@ -142,25 +143,24 @@ class Client:
     def redirected_request(self, request: Request, status: int, location: str) -> Request:
         earlier = request.redirected_from
         location = self.with_source_scheme(location)
-        is_plain_source = self._source_scheme == "http"
-        target = next_hop(request.url, location, earlier, allow_downgrade=is_plain_source)
+        target = next_hop(request.url, location, earlier, allow_downgrade=self._source_scheme == "http")
         if isinstance(target, Failure):
             raise TransferError(replace(target, status=status).masked(self.secrets))
+        if scheme_rules(target).is_web and not is_unicode(target):  # no document can have these bytes
+            target = wire_url(target)
         method = request.method
         headers = request.headers
         body = request.body
         if method == "POST" and status in {301, 302, 303}:  # RFC 9110, 15.4
             method = "GET"
             body = None
-            kept = [name for name in headers if not name.lower().startswith("content-")]
-            headers = {name: headers[name] for name in kept}
+            headers = {name: headers[name] for name in headers if not name.lower().startswith("content-")}
         if (headers or body is not None) and not same_site(request.url, target):
             if body is not None:
                 host = host_of(request.url)
                 message = f"{host} redirects a request with a body to another host, which is not followed."
                 raise TransferError(Failure(FailureKind.REDIRECT, message, status, host))
-            forwarded = [name for name in headers if name.lower().startswith(_FORWARDED)]
-            headers = {name: headers[name] for name in forwarded}
+            headers = {name: headers[name] for name in headers if name.lower().startswith(_FORWARDED)}
         return Request(target, method, headers, body, request.purpose, (*earlier, request.url))
 
 
