@@ -1,4 +1,4 @@
-"""The interface of clocks, so that tests of waiting use a virtual clock; and times as text."""
+"""Clocks, which tests replace with a virtual one; and times as text."""
 
 import re
 import time

@@ -61,7 +61,7 @@ def target_of(group: str, name: str) -> str | None:
 
 
 def require(group: str, name: str, what: str) -> Any:
-    """Return the object of an entry point, or raise UsageError; `what` ("The command 'headers'") needs it."""
+    """Return the object of an entry point. Raises UsageError if there is none: `what` needs its package."""
     entry = load(group, name)
     if entry is None:
         package = re.split("[.:]", target_of(group, name) or "")[0] or f"that registers {name!r} in {group}"

@@ -88,7 +88,7 @@ class SourceError(StacpullError):
 
 
 class ForgottenCursorError(SourceError):
-    """The source no longer knows a page that it linked to, saved or not. The walk may start again."""
+    """The source no longer knows a page that it linked to. The walk may start again."""
 
 
 class DestinationError(StacpullError):

@@ -159,7 +159,7 @@ class Failure(msgspec.Struct, frozen=True):
 
     @property
     def is_over_limit(self) -> bool:
-        """True if a document exceeds a limit. One that is longer than its server announced is retryable."""
+        """True if a document exceeds our limit, not only the length that its server announced."""
         return self.kind is FailureKind.OVERLONG and not self.retryable
 
     def masked(self, secrets: Secrets) -> Self:

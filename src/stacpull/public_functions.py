@@ -1,4 +1,4 @@
-"""What all public functions do: they answer an unknown argument, and log problems if nobody listens."""
+"""What every public function does: name the right argument for a wrong one, and log what no listener gets."""
 
 import functools
 import inspect
@@ -35,7 +35,7 @@ class ProblemLog:
 
 @functools.cache
 def with_advice(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a public function that answers an unknown argument, and logs problems if it has no listener."""
+    """Return a public function that names the right argument for a wrong one, and logs without a listener."""
     parameters = inspect.signature(function).parameters
 
     @functools.wraps(function)

@@ -127,8 +127,9 @@ class StatusReport(CommonReport, frozen=True):
     checkpoint: str | None = None
     """The next page to read, without credentials; None when the walk has ended."""
     live: bool = False
+    """True if a process is using the mirror now."""
     pid: int | None = None
-    """True if a process is using the mirror now, and the id of that process, if it is known."""
+    """The id of that process; None if there is none, or if it is not known."""
     rate: float | None = None
     """Bytes per second in the last run."""
     selection: Mapping[str, Any] = msgspec.field(default_factory=dict)

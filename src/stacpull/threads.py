@@ -1,4 +1,4 @@
-"""Concurrent work, reading one element ahead, and threads. Cancelling a task waits for its thread."""
+"""Concurrent loops, reading ahead, and blocking calls in threads. A cancelled task waits for its thread."""
 
 import asyncio
 import threading

@@ -33,7 +33,7 @@ _BATCH_DELAY = 0.002  # seconds that an outcome waits for others: each message t
 
 
 class Channel(asyncio.Protocol):
-    """One end of a socket between two processes. `handle` gets messages, `on_error` its unexpected errors."""
+    """One end of a socket between two processes. `handle` takes messages, and `on_error` what it raises."""
 
     def __init__(self, handle: Callable[[bytes], None], on_error: Callable[[BaseException], None]) -> None:
         self.lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()

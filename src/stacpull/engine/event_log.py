@@ -62,7 +62,7 @@ class EventLog:
         return value
 
     def flush(self) -> None:
-        """Write the events; an error is ignored. First wait for the thread of a cancelled call to end."""
+        """Write the events, after the thread of an earlier call that was cancelled. Ignore errors."""
         with self._flushing, suppress(OSError):
             lines = bytearray()
             while self._lines:

@@ -159,7 +159,7 @@ def error_report(error: BaseException) -> ErrorReport:
 
 
 def error_of(report: ErrorReport, process: str) -> StacpullError:
-    """Return the exception of a report: a `WorkerError` for all but `StacpullError`s, because it is a bug."""
+    """Return the exception of a report. All but a `StacpullError` are bugs, and become a `WorkerError`."""
     kind = getattr(errors, report.kind, None)
     if isinstance(kind, type) and issubclass(kind, StacpullError):
         return kind.__new__(kind, report.message)  # without `__init__`, which may take other arguments

@@ -58,7 +58,7 @@ class WalkConsumer(Protocol):
         """The numbers of items so far (`items_seen`, `items_matched`), current when `add_batch` returns."""
 
     async def planned_this_run(self, ids: Sequence[ItemId]) -> dict[ItemId, models.PlannedVersion]:
-        """Return the `ids` that this run has planned or could not read. Only newer versions count as new."""
+        """Return the versions of items that this run planned or could not read. The walk plans newer ones."""
 
     async def add_batch(self, batch: WalkBatch) -> int:
         """Add a batch; return the number of its items that were not seen before."""

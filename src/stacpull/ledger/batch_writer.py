@@ -90,7 +90,7 @@ class BatchWriter:
         return result
 
     def _delete_unreadable(self) -> None:
-        """Delete failures to read that only earlier walks had, unless this one alone was cut short."""
+        """Delete failures to read of earlier walks, but not of complete ones if this walk was cut short."""
         is_comparable = "(r.cut_short IS NULL OR o.cut_short IS NOT NULL)"
         earlier = (
             "SELECT o.id FROM runs o JOIN runs r USING (source, selection) WHERE o.id < r.id AND r.id = ?"

@@ -71,7 +71,7 @@ def items_done(db: Connection, run_id: int) -> int:
 
 
 def run_status(db: Connection) -> dict[str, Any]:
-    """Return what `status` shows of the run to resume, else of the last one; `id` and times: of the last."""
+    """Return what `status` shows of the run to resume, or else the last one. `id` and times: of the last."""
     last = runs.load(db).id
     current = scalar(db, runs.LAST_UNFINISHED) or last
     last_walk = "SELECT id, walk_ended FROM runs WHERE kind = 'mirror' ORDER BY id DESC LIMIT 1"

@@ -1,9 +1,8 @@
 """Runs: source, selection and options, the position of the walk, what was counted, and how the run ended.
 
-A run continues the last one if that did not complete, had the same `RunSpec`, and no credential is missing
-now: `--prune` compares their names.
-If another run was started in between, which may have taken over assets, the walk starts again instead. A
-complete walk deletes the failures of earlier walks, except those that it met again.
+A run continues the last one if that did not complete, has the same `RunSpec`, and had no credential that is
+missing now. After another run, which may have taken over assets, the walk starts again instead. A complete
+walk deletes the failures of earlier walks, except those that it met again.
 """
 
 import sqlite3

@@ -43,7 +43,7 @@ class Request(msgspec.Struct, frozen=True):
     headers: Headers = MappingProxyType({})
     body: bytes | None = None
     purpose: Purpose = "asset"
-    """A content coding is requested only for documents, and undone. Their refusals are counted separately."""
+    """Only documents may come compressed, and are decoded. Refusals of the two are counted separately."""
     redirected_from: tuple[str, ...] = ()  # then S3 requests are signed only for configured buckets
     query: str = ""  # percent-encoded, for an `s3://` URL, in which a `?` is a character of the key
 

@@ -1,4 +1,4 @@
-"""Decide by the fields of a response: is the content correct, can a part be resumed, has nothing changed?
+"""Judges responses: whether the content is correct, a part can be resumed, or nothing has changed.
 
 On S3, an ETag of 32 hex digits is the MD5 of the object, unless the object is encrypted or was uploaded in
 parts; elsewhere it proves nothing. Other fields count only in a 200: in a 206 they may describe the range. A
