@@ -20,7 +20,7 @@ from stacpull.http1.http1_transport import CallbackTransport, Http1Transport, Pr
 from stacpull.models import Failure, Job, digest_algorithm, path_in_dest
 from stacpull.net.bodies import MAX_DRAINED
 from stacpull.net.client import Client, Exchange, PermittedRequest, Route
-from stacpull.net.transport import Purpose, Receive, Request, TransferError
+from stacpull.net.transport import GetResponse, Purpose, Request, TransferError
 from stacpull.store.inspection import FileState
 from stacpull.store.partial_downloads import PartialDownloads
 from stacpull.store.protocol import Store
@@ -87,10 +87,10 @@ class FastAttempt(msgspec.Struct, eq=False):
         return True
 
     def on_streamed(self, connection: Http1Connection, /) -> None:
-        receive: Receive = partial(streamed, connection, self.request.url)
+        get_response: GetResponse = partial(streamed, connection, self.request.url)
         if self.prepared.to_response is not None:
-            receive = partial(self.prepared.to_response, self.request, receive)
-        self._hand_over(receive)
+            get_response = partial(self.prepared.to_response, self.request, get_response)
+        self._hand_over(get_response)
 
     def send_on_new_connection(self) -> None:
         self.pool.spawn(self._connect())
@@ -123,11 +123,11 @@ class FastAttempt(msgspec.Struct, eq=False):
         next_route.gate.enqueue(self)
         return True
 
-    def _hand_over(self, receive: Receive | None = None) -> None:
-        """Continue in a task. If the request was sent, with a permit, `receive` returns its response."""
+    def _hand_over(self, get_response: GetResponse | None = None) -> None:
+        """Continue in a task. If the request was sent, with a permit, `get_response` returns its response."""
         permit = None
-        if receive is not None:
-            permit = PermittedRequest(self.route.gate, self.sent_at, receive)
+        if get_response is not None:
+            permit = PermittedRequest(self.route.gate, self.sent_at, get_response)
         exchange = Exchange(self.fast_path.client, self.request, ACCEPT_OK, permit)
         handed_over = HandedOver(self.fast_path.shared, self.download, exchange)
         task = AssetTask(self.job, self.pool, self.began_at, handed_over)

@@ -19,7 +19,7 @@ from stacpull.caches import BoundedCache
 from stacpull.hosts import MAX_HOSTS, default_port, origin_of
 from stacpull.http1.connection import Http1Connection, streamed
 from stacpull.net.connection_errors import connection_failure
-from stacpull.net.transport import USER_AGENT, HttpSettings, Receive, Request, Response, TransferError
+from stacpull.net.transport import USER_AGENT, GetResponse, HttpSettings, Request, Response, TransferError
 from stacpull.proxies import proxy_of
 from stacpull.urls import parts_of, wire_url
 
@@ -41,7 +41,7 @@ class PreparedRequest(msgspec.Struct, frozen=True):
 
     host: "Http1Host"
     request_bytes: bytes
-    to_response: Callable[[Request, Receive], Awaitable[Response]] | None = None
+    to_response: Callable[[Request, GetResponse], Awaitable[Response]] | None = None
     """If set, it receives the http response, and returns the one that `Transport.send` would return."""
 
     def __repr__(self) -> str:

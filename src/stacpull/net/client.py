@@ -26,7 +26,7 @@ from stacpull.models import Failure, FailureKind, Headers
 from stacpull.net.bodies import coding_to_undo, decoded, first_bytes, read_whole
 from stacpull.net.gate import Gate, GateSettings, RateLimiter
 from stacpull.net.status import PREFIX_BYTES, REDIRECTS, REFUSALS, classify
-from stacpull.net.transport import Chunk, Receive, Request, Response, TransferError, Transport
+from stacpull.net.transport import Chunk, GetResponse, Request, Response, TransferError, Transport
 from stacpull.redact import Secret, Secrets, credentials_in, public_url, unsigned_url
 from stacpull.threads import shielded_to_thread
 from stacpull.urls import is_local, join, removed_parameters, same_site, scheme_rules, set_parameter, wire_url
@@ -167,7 +167,7 @@ class Client:
 class PermittedRequest(NamedTuple):
     gate: Gate  # that gave the permit
     sent_at: float
-    receive: Receive  # also sends it, unless the fast path has
+    get_response: GetResponse  # sends it first, unless the fast path has
 
 
 @attrs.define(eq=False)
@@ -256,15 +256,14 @@ class Exchange:
         route = self._client.route(self._request.url)
         await route.gate.acquire(self._request.purpose)
         outgoing = self._client.count_and_authorize(self._request, route)
-        receive = partial(route.transport.send, outgoing)
-        return PermittedRequest(route.gate, route.gate.now(), receive)
+        return PermittedRequest(route.gate, route.gate.now(), partial(route.transport.send, outgoing))
 
     async def _take_response(self, permit: PermittedRequest) -> None:
         self.gate = gate = permit.gate
         self._sent_url = self._request.url
         self._body_bytes = 0
         try:
-            response = await permit.receive()
+            response = await permit.get_response()
         except TransferError as error:
             failure = error.failure.masked(self._client.secrets)
             if failure.kind is FailureKind.ADDRESS and self._request.redirected_from:

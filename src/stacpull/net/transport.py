@@ -80,7 +80,7 @@ class Response(Protocol):
         """Return the connection, or close it if the body was not read to its end."""
 
 
-Receive = Callable[[], Awaitable[Response]]
+GetResponse = Callable[[], Awaitable[Response]]
 
 
 class Transport(Protocol):

@@ -28,7 +28,7 @@ from stacpull.net.bodies import buffered
 from stacpull.net.client import Client
 from stacpull.net.fields import whole_number
 from stacpull.net.status import FORBIDDEN
-from stacpull.net.transport import Receive, Request, Response, TransferError, Transport
+from stacpull.net.transport import GetResponse, Request, Response, TransferError, Transport
 from stacpull.planning.prefixes import MAX_OBJECTS, ListedObject
 from stacpull.schemes import TransportSetup
 
@@ -148,13 +148,15 @@ class S3Transport(CallbackTransport):
         is_signed = may_sign(bucket, settings, self._options, redirected=bool(request.redirected_from))
         credentials = await self._credentials.current() if is_signed else None
         context = self._endpoint_of(bucket, settings), credentials
-        receive = partial(self._http.send, self._request(request, *context))
-        return await self._corrected(context, request, receive)
+        get_response = partial(self._http.send, self._request(request, *context))
+        return await self._corrected(context, request, get_response)
 
-    async def _corrected(self, context: SigningContext, request: Request, receive: Receive) -> Response:
+    async def _corrected(
+        self, context: SigningContext, request: Request, get_response: GetResponse
+    ) -> Response:
         endpoint, credentials = context
         for attempt in (1, 2, 3):
-            response = await receive()
+            response = await get_response()
             if response.status not in _CORRECTABLE and response.status != FORBIDDEN:
                 response.url = request.url  # an MD5 ETag counts, as its URL is s3://
                 return response
@@ -170,7 +172,7 @@ class S3Transport(CallbackTransport):
                 credentials = await self._credentials.renew(credentials)
             else:
                 break
-            receive = partial(self._http.send, self._request(request, endpoint, credentials))
+            get_response = partial(self._http.send, self._request(request, endpoint, credentials))
         if refusal.status == FORBIDDEN and (not refusal.body or code == "AccessDenied"):
             refusal = replace(refusal, body=_ADVICE)
         return refusal
@@ -179,10 +181,9 @@ class S3Transport(CallbackTransport):
         """The owner of the transport underneath closes it."""
 
     def _endpoint_of(self, bucket: str, settings: AwsSettings, region: str = "") -> Endpoint:
-        if bucket in self._endpoints and not region:
-            return self._endpoints[bucket]
-        region = region or settings.region or "us-east-1"
-        self._endpoints[bucket] = endpoint_of(bucket, region, settings.endpoint_url)
+        if region or bucket not in self._endpoints:
+            region = region or settings.region or "us-east-1"
+            self._endpoints[bucket] = endpoint_of(bucket, region, settings.endpoint_url)
         return self._endpoints[bucket]
 
     def _request(self, request: Request, endpoint: Endpoint, credentials: Credentials | None) -> Request:
