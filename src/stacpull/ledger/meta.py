@@ -72,8 +72,8 @@ def is_named_source(db: Connection, source: str) -> bool:
 
 def _inode(db: Connection) -> int:
     query = "SELECT CAST(file AS BLOB) FROM pragma_database_list WHERE name = 'main'"
-    status = os.stat(db.execute(query).fetchone()[0])  # noqa: PTH116 -- a path need not be text in UTF-8
-    return status.st_ino if status.st_uid == os.geteuid() else -1
+    ledger_stat = os.stat(db.execute(query).fetchone()[0])  # noqa: PTH116 -- a path need not be text in UTF-8
+    return ledger_stat.st_ino if ledger_stat.st_uid == os.geteuid() else -1
 
 
 def recorded_bucket(db: Connection) -> tuple[str, str, str, int] | None:

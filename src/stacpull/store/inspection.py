@@ -142,14 +142,14 @@ class DirectoryFiles:
         if obstacle is not None:
             return FileState(obstacle=obstacle)
         try:
-            status = os.stat(path, dir_fd=self.fd, follow_symlinks=False)
-            if not stat.S_ISREG(status.st_mode):
-                return FileState(obstacle=_kind(status.st_mode))
+            file_stat = os.stat(path, dir_fd=self.fd, follow_symlinks=False)
+            if not stat.S_ISREG(file_stat.st_mode):
+                return FileState(obstacle=_kind(file_stat.st_mode))
             if algorithm is None:
-                return FileState(status.st_size)
+                return FileState(file_stat.st_size)
             fd = open_regular(path, os.O_RDONLY, dir_fd=self.fd)
             with os.fdopen(fd, "rb", buffering=0) as file:
-                return hashed_state(file.read, status.st_size, algorithm, is_stopped)
+                return hashed_state(file.read, file_stat.st_size, algorithm, is_stopped)
         except (FileNotFoundError, NotADirectoryError):
             return FileState()
         except OSError as error:

@@ -37,9 +37,9 @@ class LocalTransport:
 
     async def send(self, request: Request) -> "LocalResponse":
         with ExitStack() as opened:  # closes the file of a request that is cancelled
-            path, stream, state = await shielded_to_thread(lambda: self._open(request.url, opened))
+            path, stream, file_stat = await shielded_to_thread(lambda: self._open(request.url, opened))
             opened.pop_all()
-        return LocalResponse(request, path, stream, state)
+        return LocalResponse(request, path, stream, file_stat)
 
     async def close(self) -> None: ...  # it has no connection
 
@@ -47,12 +47,12 @@ class LocalTransport:
         shown_path = path_of(url)
         try:
             path, descriptor = self._open_allowed(url)
-            state = os.fstat(descriptor)
-            if not stat.S_ISREG(state.st_mode):
+            file_stat = os.fstat(descriptor)
+            if not stat.S_ISREG(file_stat.st_mode):
                 os.close(descriptor)
                 raise _disk_error(FailureKind.HTTP, f"{shown_path} is not a file that can be read.")
             stream = os.fdopen(descriptor, "rb", buffering=0)
-            return path, opened.enter_context(stream), state
+            return path, opened.enter_context(stream), file_stat
         except (FileNotFoundError, NotADirectoryError):
             kind = FailureKind.GONE
             if shown_path != self._source and not os.path.exists(self._source):  # noqa: PTH110 -- never raises
@@ -121,10 +121,10 @@ def _open_below(root: Path, real_path: Path) -> int:
 
 
 class LocalResponse:
-    def __init__(self, request: Request, path: Path, stream: BinaryIO, state: os.stat_result) -> None:
+    def __init__(self, request: Request, path: Path, stream: BinaryIO, file_stat: os.stat_result) -> None:
         requested_fields = {name.lower(): value for name, value in request.headers.items()}
-        size = state.st_size
-        etag = f'"{state.st_ino:x}-{state.st_mtime_ns:x}-{size:x}"'
+        size = file_stat.st_size
+        etag = f'"{file_stat.st_ino:x}-{file_stat.st_mtime_ns:x}-{size:x}"'
         fields = {b"etag": etag.encode(), b"accept-ranges": b"bytes"}
         self.status = 200
         sent = range(size)
