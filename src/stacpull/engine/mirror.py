@@ -262,8 +262,8 @@ async def run_from_source(context: RunContext, location: str, selection: Selecti
     async with _start_store_and_open_source(context, resolved, selection, options) as (process, initial):
         setup = await run_stoppable(checked_setup(initial), context.stop)
         logins = setup.network.logins
-        exists = errors.destination_errors(work)(ledger_path(work).exists)
-        if logins is not None and not await asyncio.to_thread(exists):
+        has_ledger = errors.destination_errors(work)(ledger_path(work).exists)
+        if logins is not None and not await asyncio.to_thread(has_ledger):
             await run_stoppable(logins.log_in(), context.stop)  # before DEST is created
 
         def begin(db: Connection) -> tuple[Run, list[str]]:

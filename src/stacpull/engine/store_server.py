@@ -114,15 +114,15 @@ class StoreOperations:
     def end_run(self, state: EndState, why: str | None, spent: dict[str, float]) -> dict[str, int]:
         """Record the end of the run. Return the counts that take too long to be kept up to date."""
         db = self._db
-        run = self._run.id
-        counts = {"items_done": queries.items_done(db, run), "items_failed": runs.items_failed(db, run)}
-        counts["assets_missing_new"] = queries.failed_by_kind(db, FailureKind.GONE, run, failed_in=run)
-        counts |= queries.counts_not_in_totals(db, run, None if self._run.kind == "retry" else run)
-        runs.add_counts(db, run, spent)
-        runs.end(db, run, state, why, time.time())
+        run_id = self._run.id
+        counts = {"items_done": queries.items_done(db, run_id), "items_failed": runs.items_failed(db, run_id)}
+        counts["assets_missing_new"] = queries.failed_by_kind(db, FailureKind.GONE, run_id, failed_in=run_id)
+        counts |= queries.counts_not_in_totals(db, run_id, None if self._run.kind == "retry" else run_id)
+        runs.add_counts(db, run_id, spent)
+        runs.end(db, run_id, state, why, time.time())
         if state == "complete" and self._run.kind == "mirror":
             meta.put(db, meta.ADOPTING, None)
-            counts["items_of_other_runs"] = runs.items_of_other_runs(db, run)
+            counts["items_of_other_runs"] = runs.items_of_other_runs(db, run_id)
         if state == "complete" and queries.run_status(db)["state"] != "complete":
             self._warn("An earlier run is not complete: `stacpull resume` continues it.")
         return counts
