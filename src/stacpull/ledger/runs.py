@@ -88,13 +88,12 @@ def as_json(value: object) -> str:
 def of_same_source(db: Connection, run_id: int) -> list[int]:
     """Return the runs that read the same host or file as a run, and clip to the same area.
 
-    A retry or repair takes only assets of these runs, because it has the credentials and address rules of
-    one source. For a mirror, which takes only its own assets, only the run itself is returned.
+    A retry or repair takes only their assets, because it has the credentials and rules of one source.
     """
-    may_be_same = "id = :run OR (SELECT kind FROM runs WHERE id = :run) <> 'mirror'"
-    rows = db.execute(f"SELECT id, source, {_AREA} FROM runs WHERE {may_be_same}", {"run": run_id})
+    if exists(db, "SELECT 1 FROM runs WHERE id = ? AND kind = 'mirror'", (run_id,)):
+        return [run_id]  # it takes only its own assets
     tasks = {}
-    for rowid, source, area in rows:
+    for rowid, source, area in db.execute(f"SELECT id, source, {_AREA} FROM runs"):
         place = host_of(source) or source
         tasks[rowid] = (origin_of(source), place, area)
     return [rowid for rowid, task in tasks.items() if task == tasks[run_id]]
