@@ -1,7 +1,7 @@
 """The six messages between the two processes of a run: MessagePack, each preceded by its length.
 
 A process that parses responses of servers might be compromised. Unlike pickle, decoding by type runs no code.
-`StoreCalls` declares what the network process may call.
+`StoreCalls` declares what the network process may call; `decoders` reads the types from its signatures.
 """
 
 import struct
@@ -9,6 +9,7 @@ import traceback
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from inspect import signature
+from types import GenericAlias
 from typing import Any, Protocol
 
 import msgspec
@@ -123,9 +124,9 @@ CALLS = tuple(name for name in vars(StoreCalls) if not name.startswith("_"))
 @cache
 def decoders(name: str) -> tuple[Decoder[Any], Decoder[Any]]:
     declared = signature(getattr(StoreCalls, name), eval_str=True)
-    _, *parameters = declared.parameters.values()
-    arguments = tuple(parameter.annotation for parameter in parameters)
-    return Decoder(tuple.__class_getitem__(arguments)), Decoder(declared.return_annotation)
+    _self, *parameters = declared.parameters.values()
+    types = tuple(parameter.annotation for parameter in parameters)
+    return Decoder(GenericAlias(tuple, types)), Decoder(declared.return_annotation)
 
 
 def framed(message: msgspec.Struct) -> tuple[bytes, bytes]:  # not joined: that copies all bodies
