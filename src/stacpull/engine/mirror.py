@@ -499,13 +499,13 @@ class MirrorRun:
     def _progress(self) -> Progress:
         counters = self._store_client.counters
         at_start = self._run.counters
-        names = counters.keys() & {*Counters.__struct_fields__}
-        counts = {name: counters[name] for name in names}
+        counts = {name: counters[name] for name in counters.keys() & {*Counters.__struct_fields__}}
         # a walk that starts again sees no items at first
         counts["items_seen"] = max(counts["items_seen"], counts["items_matched"])
         finished = counters["assets_done"] + counters["assets_failed"]
         counts["assets_planned"] = finished + counters["assets_pending"]
-        counts["assets_skipped"] += at_start["assets_done"] - at_start["assets_skipped"]  # earlier ones
+        # what this run fetched before it was resumed was done before, too
+        counts["assets_skipped"] += at_start["assets_done"] - at_start["assets_skipped"]
         return self._network.progress(
             **counts,
             items_announced=counters.get("items_announced"),
@@ -571,12 +571,16 @@ class MirrorRun:
         return self._network.secrets.masked(reason)
 
     def _counts(self, progress: Progress, final_counts: Mapping[str, int]) -> dict[str, Any]:
+        numbers = {
+            **self._store_client.counters,  # of the ledger, as last received
+            **asdict(progress),  # some of them corrected for display, and those of this process
+            **final_counts,  # of the ledger at its end
+        }
         fields = set(MirrorReport.__struct_fields__)  # the ledger may have counters of another version
-        numbers = {**self._store_client.counters, **asdict(progress), **final_counts}
         counts: dict[str, Any] = {name: numbers[name] for name in numbers if name in fields}
         accepted = 0
-        if self._setup.options.missing in {"known", "ok"}:
+        if self._accepts_gone:
             accepted = progress.assets_missing
-        if accepted and not self._accepts_gone:
-            accepted -= counts.get("assets_missing_new", 0)
+        elif self._setup.options.missing == "known" and progress.assets_missing:  # all but the new ones
+            accepted = progress.assets_missing - counts.get("assets_missing_new", 0)
         return counts | {"assets_accepted": accepted}
