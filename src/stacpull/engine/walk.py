@@ -363,45 +363,50 @@ class Walk:
         )
         async with prefetch(pages) as read_ahead:
             async for page in read_ahead:
-                if not self._has_checked_selection:  # before anything is planned
-                    self._has_checked_selection = True
-                    for text in await check_first_page(self._setup, page, [start, *self._starts]):
-                        self._network.warn(text)
                 if page.announced is not None and announced_before is not None:
                     announced = announced_before + page.announced
                 total = announced if next_name is None else None  # known in the last collection
                 self._max_announced = max(self._max_announced, total or 0)
-                after_collection = Position(next_name, None, announced)
-                after_page = after_collection
+                after_collection = after_page = Position(next_name, None, announced)
                 if page.next is not None:
                     after_page = Position(start.collection, page.next, announced_before)
                 update = WalkUpdate(self._stored(after_page), announced=total)
-                new_items = await self._take_page(start.collection, page, update)
+                new_items = await self._take_page(start, page, update)
                 if not self._matches_left():
                     break
                 reason = loops.count_page(page, new_items)
                 if reason is not None:
-                    if announced is None or self._consumer.counters["items_seen"] < announced:
-                        self.summary.cut_short = self._network.secrets.masked(reason)
-                        self._network.warn(reason)
-                    update = WalkUpdate(self._stored(after_collection), cut_short=self.summary.cut_short)
-                    await self._consumer.add_batch(WalkBatch(update=update))
+                    await self._leave_loop(reason, after_collection)
                     break
         return announced
+
+    async def _leave_loop(self, reason: str, after_collection: Position) -> None:
+        """Save that the walk goes on after a collection whose pages repeat, and warn if items are missing."""
+        announced = after_collection.announced_before
+        if announced is None or self._consumer.counters["items_seen"] < announced:
+            self.summary.cut_short = self._network.secrets.masked(reason)
+            self._network.warn(reason)
+        update = WalkUpdate(self._stored(after_collection), cut_short=self.summary.cut_short)
+        await self._consumer.add_batch(WalkBatch(update=update))
 
     def _stored(self, position: Position) -> str | None:
         if not self._keeps_position or position.collection is None:
             return None
         return position.to_json(self._network.secrets)
 
-    async def _take_page(self, collection: str, page: models.Page, update: WalkUpdate) -> int:
+    async def _take_page(self, start: WalkStart, page: models.Page, update: WalkUpdate) -> int:
+        """Plan what is selected, and save `update` with it. Return how many items were not seen before."""
+        if not self._has_checked_selection:
+            self._has_checked_selection = True
+            for text in await check_first_page(self._setup, page, [start, *self._starts]):
+                self._network.warn(text)
         new_items = 0
-        for start in range(0, max(1, len(page.items)), ITEMS_AT_ONCE):
-            documents = page.items[start : start + ITEMS_AT_ONCE]
-            items = [ListedItem(id_of(item, collection), item, page.request.url) for item in documents]
+        for first in range(0, max(1, len(page.items)), ITEMS_AT_ONCE):
+            documents = page.items[first : first + ITEMS_AT_ONCE]
+            items = [ListedItem(id_of(item, start.collection), item, page.request.url) for item in documents]
             batch = await self._select_and_plan(items)
             batch.update = WalkUpdate(announced=update.announced)  # for the display, before the page ends
-            if start + ITEMS_AT_ONCE >= len(page.items):
+            if first + ITEMS_AT_ONCE >= len(page.items):
                 batch.unreadable += page.unreadable
                 batch.update = update
                 self.summary.unreadable += len(page.unreadable)
