@@ -17,13 +17,11 @@ if TYPE_CHECKING:
 
 WALK_COUNTS = ("items_unseen", "items_pruned")  # counters of the last walk, which `status` shows
 _ITEMS_AT_ONCE = 32  # items per query: an item may have thousands of assets
-_HAS_DOCUMENT = "i.id IN (SELECT item FROM documents)"
-_IS_STORED = f"(i.json_state <> {JsonState.ABSENT} OR {_HAS_DOCUMENT})"
+_IS_STORED = f"(i.json_state <> {JsonState.ABSENT} OR i.id IN (SELECT item FROM documents))"
 """SQL: the JSON of item `i` is in the mirror, or will be."""
 
 _WITH_LINKED = "(SELECT i.id UNION ALL SELECT c.id FROM items c WHERE c.parent = i.id)"
-_ASSETS_IN_RUN = f"assets a WHERE a.run = i.run AND a.item IN {_WITH_LINKED}"
-"""SQL: the assets of item `i` and of its source items that its run plans."""
+"""SQL: item `i` and its source items."""
 
 
 def failed_by_kind(db: Connection, kind: FailureKind, run: int | None, failed_in: int | None = None) -> int:
@@ -60,13 +58,18 @@ def item_totals(db: Connection) -> dict[str, int]:
 
 def items_done(db: Connection, run_id: int) -> int:
     """Count the items of a run that are done, without regard to assets that the run leaves out."""
-    unfinished = f"SELECT 1 FROM {_ASSETS_IN_RUN} AND a.state <> {AssetState.DONE}"
-    of_items = "what IN ('item', 'json') AND run = i.run"
-    failed = f"SELECT 1 FROM failures WHERE {of_items} AND item IN {_WITH_LINKED}"
-    is_counted = "i.run = t.run AND i.name <> '' AND i.parent IS NULL AND i.pending + i.failed > 0"
-    is_left = f"EXISTS ({unfinished} UNION ALL {failed})"
-    others = f"SELECT count(*) FROM items i WHERE {is_counted} AND NOT {is_left}"
-    query = f"SELECT items_done + iif(items_done = items, 0, ({others})) FROM totals t WHERE run = ?"
+    query = f"""
+        SELECT t.items_done + iif(t.items_done = t.items, 0, (
+            -- the items for which the run has nothing left, but other runs have
+            SELECT count(*) FROM items i
+            WHERE i.run = t.run AND i.name <> '' AND i.parent IS NULL AND i.pending + i.failed > 0
+                AND NOT EXISTS (SELECT 1 FROM assets a
+                    WHERE a.run = i.run AND a.item IN {_WITH_LINKED} AND a.state <> {AssetState.DONE})
+                AND NOT EXISTS (SELECT 1 FROM failures f
+                    WHERE f.run = i.run AND f.item IN {_WITH_LINKED} AND f.what IN ('item', 'json'))
+        ))
+        FROM totals t WHERE t.run = ?
+    """
     return scalar(db, query, (run_id,))
 
 
@@ -312,22 +315,23 @@ def damaged_item_json(db: Connection, after: int) -> list[tuple[int, ItemId, str
 
 
 def unwritten_items(db: Connection, after: int, also_new: bool) -> list[int]:
-    """Return up to 1,000 items after rowid `after` whose JSON must be written, again or if `also_new`.
-
-    Such an item has no pending assets, or only earlier runs left some of its assets pending.
-    """
-    last = "SELECT max(id) FROM runs WHERE EXISTS (SELECT 1 FROM totals WHERE pending > 0 AND run < runs.id)"
-    left_by_run = f"SELECT 1 FROM {_ASSETS_IN_RUN} AND a.state < {AssetState.DONE}"
+    """Return up to 1,000 items after rowid `after` whose JSON must be written, again or if `also_new`."""
     query = f"""
         SELECT i.id FROM items i
         WHERE i.id > :after AND i.json_state <> {JsonState.CURRENT}
             AND (:also_new OR i.json_state <> {JsonState.ABSENT})
-            AND ({_HAS_DOCUMENT} OR i.json_state IN ({JsonState.DUE}, {JsonState.WRITING}))
-            AND (i.pending = 0 OR (i.run = :run AND NOT EXISTS ({left_by_run})))
+            AND (i.id IN (SELECT item FROM documents)
+                OR i.json_state IN ({JsonState.DUE}, {JsonState.WRITING}))
+            -- no asset is pending, or, of an item of the last run, only those that earlier runs have left
+            AND (i.pending = 0 OR (
+                i.run = (SELECT max(id) FROM runs r
+                    WHERE EXISTS (SELECT 1 FROM totals t WHERE t.pending > 0 AND t.run < r.id))
+                AND NOT EXISTS (SELECT 1 FROM assets a
+                    WHERE a.run = i.run AND a.item IN {_WITH_LINKED} AND a.state < {AssetState.DONE})
+            ))
         ORDER BY i.id LIMIT 1000
     """
-    values = {"after": after, "also_new": also_new, "run": scalar(db, last)}
-    return column(db, query, values)
+    return column(db, query, {"after": after, "also_new": also_new})
 
 
 class RecordedFile(NamedTuple):
