@@ -4,7 +4,7 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
-from typing import BinaryIO, NamedTuple, Protocol
+from typing import BinaryIO, Literal, NamedTuple, Protocol
 
 import msgspec
 
@@ -54,11 +54,11 @@ def clip_fetching(area: str | None) -> ClipFetching | None:
 
 
 class Download(msgspec.Struct, eq=False):
-    """The download of an href for its first job. `file` is None before the end, or if it failed."""
+    """The download of an href for its first job."""
 
     job: Job
     key: tuple[str, float]
-    file: AssetFile | None = None
+    file: AssetFile | Literal["running", "failed"] = "running"
     ended: asyncio.Event | None = None  # created only if another job waits: there are millions of downloads
     kept_bytes: int = 0  # of the body of `file`
 
@@ -81,11 +81,11 @@ class SharedDownloads(msgspec.Struct, eq=False):
         key = (job.href, job.replanned_at)
         while (download := self.by_href.get(key)) is not None:
             self.by_href.move_to_end(key)
-            if download.file is None:
+            if download.file == "running":
                 if download.ended is None:
                     download.ended = asyncio.Event()
                 await download.ended.wait()
-            if download.file is not None:
+            if isinstance(download.file, AssetFile):
                 reused = await self._reuse(job, download.job, download.file)
                 return reused or await self.downloader.fetch(job)
         download = self.by_href[key] = Download(job, key)
@@ -105,7 +105,7 @@ class SharedDownloads(msgspec.Struct, eq=False):
 
     def complete(self, download: Download, file: AssetFile | None) -> None:
         """Keep what was received, or drop a failed job (None); wake the waiting jobs."""
-        download.file = file
+        download.file = file or "failed"
         if download.ended is not None:
             download.ended.set()
         by_href = self.by_href
