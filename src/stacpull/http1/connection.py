@@ -1,9 +1,10 @@
 """One connection, whose callbacks send requests and read responses, and the response that a task reads.
 
-    NEW ──send─▶ PARSED ──whole: release──▶ IDLE ──send─▶ PARSED
-                    └─stream─▶ STREAMED ──ended: release──▶ IDLE
+    its state:              new ──send─▶ parsed ──whole: release──▶ idle ──send─▶ parsed
+                                            └─stream─▶ streamed ──ended: release──▶ idle
+    phase of its response:  awaiting ──head─▶ receiving ──last byte─▶ whole
 
-A NEW connection does not read yet, so bytes that the server sends early belong to its first response. An idle
+A new connection does not read yet, so bytes that the server sends early belong to its first response. An idle
 connection that receives bytes is closed, and so is one whose response ended incorrectly. Only the time of
 waiting for the server is limited, not the time that the reader of a response takes.
 """
@@ -12,7 +13,7 @@ import asyncio
 import ssl
 from collections.abc import AsyncGenerator, Mapping
 from functools import partial
-from typing import Any, Protocol, cast
+from typing import Any, Literal, Protocol, cast
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
@@ -27,8 +28,6 @@ MAX_BODY_IN_MEMORY = 1 << 20  # maximum size of a body that is read into memory
 _MAX_PARSED = 1 << 16  # maximum size of a body of known length that the parser reads
 _WITHOUT_BODY = frozenset({204, NOT_MODIFIED})
 _LOWEST_STATUS = 100
-_AWAITING, _RECEIVING, _WHOLE = range(3)  # the phases of a response
-_NEW, _IDLE, _PARSED, _STREAMED = range(4)  # the states of a connection
 _MAX_HELD = 250_000  # bytes with which reading pauses until the reader states the size of its chunks
 _MAX_PIECES = 64  # the most that are kept: a piece of one byte takes 40 bytes
 _TAKEN = frozenset({OK}) | REDIRECTS
@@ -54,7 +53,7 @@ class ResponseParser:
         self.held_bytes = 0
         self.failure: Failure | None = None
         self.in_memory = False  # true if the announced body is short enough to be given to its reader at once
-        self.phase = _AWAITING
+        self.phase: Literal["awaiting", "receiving", "whole"] = "awaiting"
         self._pieces: list[Chunk] = []
         self._is_framed = self.keeps_alive = False
         self.unparsed_bytes = 0  # to come of a long body; set by its head, taken by all later calls of `feed`
@@ -62,20 +61,20 @@ class ResponseParser:
 
     @property
     def is_ended(self) -> bool:
-        return self.phase is _WHOLE or self.failure is not None
+        return self.phase == "whole" or self.failure is not None
 
     @property
     def is_receiving_chunks(self) -> bool:
         is_chunked = self._is_framed and not self.in_memory and not self.unparsed_bytes
-        return is_chunked and self.phase is _RECEIVING and self.failure is None
+        return is_chunked and self.phase == "receiving" and self.failure is None
 
     @property
     def is_empty(self) -> bool:
-        return not self._overhead and self.phase is _AWAITING and self.failure is None
+        return not self._overhead and self.phase == "awaiting" and self.failure is None
 
     def has_enough(self, size: int) -> bool:
         """Return True if a reader that waits for `size` bytes should be woken: a short body comes whole."""
-        return self.is_ended or (self.phase is _RECEIVING and not self.in_memory and self.held_bytes >= size)
+        return self.is_ended or (self.phase == "receiving" and not self.in_memory and self.held_bytes >= size)
 
     def body(self) -> bytes:
         return b"".join(self._pieces)  # a single one is not copied
@@ -95,7 +94,7 @@ class ResponseParser:
             self.held_bytes += len(data)
             self.unparsed_bytes -= len(data)
             if not self.unparsed_bytes:
-                self.phase = _WHOLE
+                self.phase = "whole"
             return
         held_before = self.held_bytes
         status_before = self.status
@@ -113,7 +112,7 @@ class ResponseParser:
             self._pieces = [self.body()]
         if self.held_bytes > held_before:
             self._overhead = 0
-        elif self.phase is not _WHOLE:
+        elif self.phase != "whole":
             self._overhead += len(data)
             if self._overhead > HEADER_LIMIT:
                 self._bad(ResponseFault.ENDLESS_FIELDS)
@@ -122,20 +121,20 @@ class ResponseParser:
 
     def end(self, error: Exception | None) -> None:
         self._parser = None  # its callbacks are our methods: the cycle would keep up to 1 MiB alive
-        if self.phase is _AWAITING:
+        if self.phase == "awaiting":
             self.fail(connection_failure(error if isinstance(error, ssl.SSLError) else None, self.name))
-        elif self.phase is _RECEIVING:
+        elif self.phase == "receiving":
             if self._is_framed or error is not None:
                 self._bad(ResponseFault.TRUNCATED)
             else:
-                self.phase = _WHOLE
+                self.phase = "whole"
 
     def fail(self, failure: Failure) -> None:
         if self.failure is None:
             self.failure = failure
 
     def _bad(self, fault: ResponseFault = ResponseFault.MALFORMED) -> None:
-        if self.phase is _WHOLE:
+        if self.phase == "whole":
             fault = ResponseFault.OVERLONG
         self.fail(fault.failure(self.name))
 
@@ -143,7 +142,7 @@ class ResponseParser:
 
     def on_message_begin(self) -> None:
         self._head.clear()
-        if self.phase is _WHOLE:
+        if self.phase == "whole":
             self._bad(ResponseFault.OVERLONG)
 
     def on_headers_complete(self) -> None:
@@ -164,9 +163,9 @@ class ResponseParser:
         self.fields = fields
         self.status = status
         self.keeps_alive = parser.should_keep_alive()
-        self.phase = _RECEIVING
+        self.phase = "receiving"
         if status in _WITHOUT_BODY:
-            self.phase = _WHOLE
+            self.phase = "whole"
         elif length is not None:
             self._is_framed = True
             size = int(length)
@@ -178,7 +177,7 @@ class ResponseParser:
             self._is_framed = codings.rstrip().endswith(b"chunked")
 
     def on_body(self, data: bytes) -> None:
-        if self.phase is _RECEIVING:
+        if self.phase == "receiving":
             self._pieces.append(data)
             self.held_bytes += len(data)
             if self.unparsed_bytes:
@@ -187,8 +186,8 @@ class ResponseParser:
             self._bad()  # also of an interim response, which has no body
 
     def on_message_complete(self) -> None:
-        if self.phase is _RECEIVING:
-            self.phase = _WHOLE
+        if self.phase == "receiving":
+            self.phase = "whole"
 
 
 class ResponseHandler(Protocol):
@@ -221,7 +220,7 @@ class Http1Connection(asyncio.Protocol):
         self.handler: ResponseHandler | None = None
         self.transport: asyncio.Transport | None = None
         self._lost_error: Exception | None = None
-        self._state = _NEW
+        self._state: Literal["new", "idle", "parsed", "streamed"] = "new"
         self._is_reused = False
         self.quiet_ticks = self._received = 0
         self.chunk_size = _MAX_HELD  # which the reader of a response sets
@@ -230,9 +229,9 @@ class Http1Connection(asyncio.Protocol):
         self._receiver: _BufferReceiver | None = None
 
     def send(self, handler: ResponseHandler, request: bytes) -> None:
-        self._is_reused = self._state is not _NEW
+        self._is_reused = self._state != "new"
         self.handler = handler
-        self._state = _PARSED
+        self._state = "parsed"
         self.quiet_ticks = self._received = 0
         self.chunk_size = _MAX_HELD
         self._minimum_rate = None
@@ -245,10 +244,10 @@ class Http1Connection(asyncio.Protocol):
 
     def release(self) -> None:
         self.handler = self._waiter = None
-        self._state = _IDLE
+        self._state = "idle"
         self.quiet_ticks = 0
         response = self.response
-        is_correct = response.phase is _WHOLE and response.failure is None
+        is_correct = response.phase == "whole" and response.failure is None
         if is_correct and response.keeps_alive and self.transport is not None:
             response.reset()
             self.idle.append(self)
@@ -262,7 +261,7 @@ class Http1Connection(asyncio.Protocol):
     def close(self) -> None:
         if (handler := self.handler) is not None:
             self.handler = None
-            self._state = _IDLE
+            self._state = "idle"
             handler.on_close()
         self.abort()
 
@@ -271,7 +270,7 @@ class Http1Connection(asyncio.Protocol):
         if self._receiver is not None:
             self._receiver.flush()
         is_awaited = self._waiter is not None and not self._waiter.done()
-        if self._state is _NEW or self._state is _IDLE:
+        if self._state in {"new", "idle"}:
             if self.quiet_ticks * seconds >= KEEP_ALIVE:
                 self.abort()
             self.quiet_ticks += 1
@@ -309,7 +308,7 @@ class Http1Connection(asyncio.Protocol):
         handler = self.handler
         response = self.response
         state = self._state
-        if state is not _PARSED and (state is not _STREAMED or response.is_ended):
+        if state != "parsed" and (state != "streamed" or response.is_ended):
             self.abort()  # bytes without a request: a complete response is valid, but the connection is not
             return
         try:
@@ -336,7 +335,7 @@ class Http1Connection(asyncio.Protocol):
         self._lost_error = exc
         handler = self.handler
         try:
-            if self._state is _STREAMED:
+            if self._state == "streamed":
                 self.response.end(exc)
                 self._wake()
             elif handler is not None:
@@ -352,7 +351,7 @@ class Http1Connection(asyncio.Protocol):
         response = self.response
         is_ok = response.status == OK
         if response.failure is None and response.held_bytes <= MAX_BODY_IN_MEMORY:
-            if response.phase is _WHOLE:
+            if response.phase == "whole":
                 is_taken = response.status in _TAKEN
                 if is_taken and handler.on_response(self, is_ok, response.fields, response.body()):
                     return
@@ -362,13 +361,13 @@ class Http1Connection(asyncio.Protocol):
             if response.failure is not None:
                 self.abort()
             self.handler = None  # a failure, a long body, or what the handler did not take
-            self._state = _STREAMED
+            self._state = "streamed"
             handler.on_streamed(self)
 
     def _conclude(self, handler: ResponseHandler, error: Exception | None) -> None:
         if self._is_reused and self.response.is_empty:  # the server had closed the idle connection
             self.handler = None
-            self._state = _IDLE
+            self._state = "idle"
             handler.send_on_new_connection()
         else:
             self.response.end(error)
