@@ -23,10 +23,10 @@ from stacpull.errors import ForgottenCursorError, SourceError, UsageError
 from stacpull.events import Notice
 from stacpull.filters.item_filters import PropertyName
 from stacpull.json_values import list_or_empty, object_or_empty, objects_in
-from stacpull.models import Failure, FailureKind, Json, Page, PageRequest, UnreadableEntry
+from stacpull.models import Failure, FailureKind, Json, Page, PageRequest, UnreadableEntry, Validator
 from stacpull.net import json_reader
 from stacpull.net.bodies import GZIP_START, chained, decoded
-from stacpull.net.fields import ObjectVersion, content_range, stated_version
+from stacpull.net.fields import ObjectVersion, content_range, range_headers, stated_version
 from stacpull.net.json_reader import Document, JsonReader
 from stacpull.net.status import OK, UNSATISFIABLE
 from stacpull.net.transport import Response, TransferError
@@ -295,63 +295,71 @@ class FileRanges:
 
     async def chunks(self, start: int = 0, stop: int | None = None) -> AsyncGenerator[bytes]:
         """Yield the bytes from `start` to `stop` or the end. A negative `start` requests the last bytes."""
-        wanted = start  # the next byte to yield
+        position = start  # of the next byte to yield
         end = stop
         breaks = 0
-        while end is None or wanted < end:
-            span = str(wanted) if wanted < 0 else f"{wanted}-"
-            if end is not None:
-                span += str(end - 1)
-            headers = {} if span == "0-" else {"Range": f"bytes={span}"}
+        while end is None or position < end:
+            headers = {}
+            if position < 0:
+                headers = {"Range": f"bytes={position}"}
+            elif position > 0 or end is not None:
+                headers = range_headers(position, Validator(), end)
             cause: TransferError | None = None
             try:
                 async with self._reader.stream(self._url, headers) as response:
-                    if wanted < 0 and response.status == UNSATISFIABLE:
+                    if position < 0 and response.status == UNSATISFIABLE:
                         return  # the file is empty, and the body says so
-                    sent = self._checked_offset(response, wanted)  # where the bytes sent so far end
-                    wanted = max(wanted, sent)
+                    offset = self._checked_offset(response, position)
+                    position = max(position, offset)
                     if stop is None:
                         end = self.size  # a 206 may end before the end of the file
-                    async for chunk in response.chunks(_CHUNK):
-                        piece = bytes(chunk[wanted - sent : None if end is None else end - sent])
-                        sent += len(chunk)
-                        if piece:
-                            yield piece
-                            wanted += len(piece)
-                            breaks = 0
-                        if wanted == end and sent > wanted:
-                            break  # the server sends more than requested
+                    async for piece in _pieces(response, offset, position, end):
+                        yield piece
+                        position += len(piece)
+                        breaks = 0
             except TransferError as error:
                 cause = error
-            if cause is None and (end is None or wanted == end):
+            if cause is None and (end is None or position == end):
                 return
             breaks += 1
             if breaks > _BREAKS or (cause is not None and not cause.failure.retryable):
-                where = f" at byte {wanted:,}" if wanted > 0 else ""
+                where = f" at byte {position:,}" if position > 0 else ""
                 why = cause or "its server sends less than it states."
                 raise SourceError(f"{self._url} could not be read{where}: {why}") from cause
 
     def _checked_offset(self, response: Response, requested: int) -> int:
+        """Return where in the file the body begins, if it is of the same version as those before it."""
+        changed = ForgottenCursorError(f"{self._url} may have changed while it was read")
         version = stated_version(response.status, response.headers)
-        offset: int | None = 0
-        is_changed = False
+        offset = 0
         if response.status != OK:
             sent = content_range(response.headers)
-            offset = sent.start
             if requested < 0 and sent.total is None:
                 raise SourceError(f"{self._url} cannot be read: its server does not state its size.")
-            if requested < 0 and sent.total is not None:
-                requested = max(0, sent.total + requested)
-            is_changed = sent.total is None or offset != requested
+            if sent.total is None:
+                raise changed
+            offset = requested if requested >= 0 else max(0, sent.total + requested)
+            if sent.start != offset:
+                raise changed
         # only a strong ETag suffices without a size (RFC 9110, 8.8.1); a size suffices if it stands alone
         known = self._version
         if known is not None:
             have_sizes = None not in (known.total, version.total)
             is_decisive = have_sizes or known.validator.strong_etag is not None
-            is_changed = is_changed or not (is_decisive and known.is_same_as(version))
-        if is_changed or offset is None:
-            raise ForgottenCursorError(f"{self._url} may have changed while it was read")
+            if not is_decisive or not known.is_same_as(version):
+                raise changed
         if known is None or known.total is None:
             self._version = version
             self.size = version.total
         return offset
+
+
+async def _pieces(response: Response, offset: int, start: int, end: int | None) -> AsyncGenerator[bytes]:
+    """Yield the bytes of a file from `start` to `end`, from a body that begins at `offset`."""
+    async for chunk in response.chunks(_CHUNK):
+        piece = bytes(chunk[max(0, start - offset) : None if end is None else end - offset])
+        if piece:
+            yield piece
+        offset += len(chunk)
+        if end is not None and offset > end:
+            return  # the server sends more than requested
