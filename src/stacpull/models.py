@@ -17,6 +17,7 @@ from stacpull.redact import Secrets, unsigned_url
 
 Json = dict[str, Any]
 Headers = Mapping[str, str]  # of a request or a response
+Comparison = Literal["same", "other", "unknown"]  # of two versions
 
 
 class PublicValue(msgspec.Struct, frozen=True, repr_omit_defaults=True):

@@ -184,7 +184,7 @@ class FileVersion:
             stated = stated._replace(total=None)
         if self._validator is None:
             self._validator = stated.validator
-        elif not (known.is_same_as(stated) if status == _PARTIAL else known.matches(stated) is not False):
+        elif not (known.is_same_as(stated) if status == _PARTIAL else known.compared_with(stated) != "other"):
             raise ChangedError
         if stated.total is not None:
             self._segments.total = stated.total

@@ -56,28 +56,28 @@ WEAK = Validator('W/"v1"', MONDAY)
 
 
 @pytest.mark.parametrize(
-    ("known", "found", "is_same"),
+    ("known", "found", "comparison"),
     [
-        (ObjectVersion(V), ObjectVersion(Validator('"v1"')), True),
-        (ObjectVersion(V), ObjectVersion(Validator('"v1"', TUESDAY)), True),
-        (ObjectVersion(V), ObjectVersion(Validator('"v2"', MONDAY)), False),
-        (ObjectVersion(V), ObjectVersion(Validator(None, MONDAY)), None),
-        (ObjectVersion(V), ObjectVersion(Validator(None, TUESDAY)), False),
-        (ObjectVersion(WEAK), ObjectVersion(WEAK), True),
-        (ObjectVersion(WEAK), ObjectVersion(Validator('W/"v1"', TUESDAY)), False),
-        (ObjectVersion(WEAK), ObjectVersion(Validator('W/"v1"')), True),
-        (ObjectVersion(V), ObjectVersion(), None),
-        (ObjectVersion(), ObjectVersion(V), None),
-        (ObjectVersion(V, 5), ObjectVersion(V, 6), False),
-        (ObjectVersion(V, 5), ObjectVersion(V), True),
-        (ObjectVersion(Validator(), 5), ObjectVersion(Validator(), 5), None),
-        (ObjectVersion(Validator(), 5), ObjectVersion(Validator(), 6), False),
+        (ObjectVersion(V), ObjectVersion(Validator('"v1"')), "same"),
+        (ObjectVersion(V), ObjectVersion(Validator('"v1"', TUESDAY)), "same"),
+        (ObjectVersion(V), ObjectVersion(Validator('"v2"', MONDAY)), "other"),
+        (ObjectVersion(V), ObjectVersion(Validator(None, MONDAY)), "unknown"),
+        (ObjectVersion(V), ObjectVersion(Validator(None, TUESDAY)), "other"),
+        (ObjectVersion(WEAK), ObjectVersion(WEAK), "same"),
+        (ObjectVersion(WEAK), ObjectVersion(Validator('W/"v1"', TUESDAY)), "other"),
+        (ObjectVersion(WEAK), ObjectVersion(Validator('W/"v1"')), "same"),
+        (ObjectVersion(V), ObjectVersion(), "unknown"),
+        (ObjectVersion(), ObjectVersion(V), "unknown"),
+        (ObjectVersion(V, 5), ObjectVersion(V, 6), "other"),
+        (ObjectVersion(V, 5), ObjectVersion(V), "same"),
+        (ObjectVersion(Validator(), 5), ObjectVersion(Validator(), 5), "unknown"),
+        (ObjectVersion(Validator(), 5), ObjectVersion(Validator(), 6), "other"),
     ],
 )
-def test_two_versions_are_compared(known: ObjectVersion, found: ObjectVersion, is_same: bool | None) -> None:
-    assert known.matches(found) is is_same
+def test_two_versions_are_compared(known: ObjectVersion, found: ObjectVersion, comparison: str) -> None:
+    assert known.compared_with(found) == comparison
     assert known.is_same_as(found) is (
-        is_same is True or (is_same is None and known.validator == Validator())
+        comparison == "same" or (comparison == "unknown" and known.validator == Validator())
     )
 
 

@@ -24,7 +24,7 @@ from stacpull.digests import as_checksum
 from stacpull.ledger.database import IN_LIST, Connection, json_array
 from stacpull.ledger.runs import Run
 from stacpull.ledger.schema import AssetState, JsonState, encoded_checksum, item_hash, stored_clip
-from stacpull.models import Asset, ClippedPart, ItemId, PlannedItem, VersionInDest, path_in_dest
+from stacpull.models import Asset, ClippedPart, Comparison, ItemId, PlannedItem, VersionInDest, path_in_dest
 from stacpull.planning.item_plan import version_of
 from stacpull.redact import href_hash
 
@@ -87,26 +87,24 @@ class KnownAsset(NamedTuple):
     def is_lost(self, has_file: HasFile) -> bool:
         return self.has_version and not has_file(self.path or "")
 
-    def is_same_as(self, asset: Asset, *, is_unchanged: bool) -> bool | None:
-        """Return True if SOURCE states the version in DEST, False if another one, None if that is unknown.
-
-        Without a checksum, it is the same if its item `is_unchanged` since then.
-        """
+    def compared_with(self, asset: Asset, *, is_unchanged: bool) -> Comparison:
+        """Compare with what SOURCE states. Without a checksum, it is the same if its item `is_unchanged`."""
         source_size = self.size if self.clip is None else self.clip.source_size
         if asset.size not in (None, source_size):
-            return False
+            return "other"
         checksum = asset.checksum
         if checksum is None:
-            return True if is_unchanged else None
+            return "same" if is_unchanged else "unknown"
         if self.digest_in_dest and self.clip is None:
             recorded = as_checksum(self.digest_in_dest)
             if recorded.algorithm == checksum.algorithm:
-                return recorded == checksum
+                return "same" if recorded == checksum else "other"
         if self.row.stated_checksum is None:
-            return None
+            return "unknown"
         if encoded_checksum(checksum) != self.row.stated_checksum:
-            return False
-        return True if self.row.state == AssetState.DONE else None  # only a done asset was compared with it
+            return "other"
+        # only a done asset was compared with it
+        return "same" if self.row.state == AssetState.DONE else "unknown"
 
 
 ITEM_COLUMNS = ItemRow._fields[:-2]
@@ -189,8 +187,8 @@ def decide(
     is_of_other_area = known.clip is not None and known.clip.area_hash != run.area_hash
     has_no_date = item.is_collection and not item.updated  # only a checksum can prove that it is current
     is_unchanged = not (may_have_changed or has_no_date)
-    is_same = False if is_of_other_area else known.is_same_as(asset, is_unchanged=is_unchanged)
-    is_current = old.state == AssetState.DONE and is_same and not is_lost
+    comparison = "other" if is_of_other_area else known.compared_with(asset, is_unchanged=is_unchanged)
+    is_current = old.state == AssetState.DONE and comparison == "same" and not is_lost
     if is_current and not run.remembered.get("revalidate"):
         stated_checksum = encoded_checksum(asset.checksum) or old.stated_checksum
         if stated_checksum == old.stated_checksum and not old.must_revalidate:
@@ -200,10 +198,10 @@ def decide(
     is_requested = may_have_changed or is_of_other_area or is_lost or known.is_requeued
     if old.state >= AssetState.FAILED and not is_requested:
         return Decision(Action.LEAVE_FAILED, old._replace(run=run.id), known.digest_in_dest)
-    return _request(known, asset, run, is_same=is_same, is_lost=is_lost)
+    return _request(known, asset, run, comparison, is_lost=is_lost)
 
 
-def _request(known: KnownAsset, asset: Asset, run: Run, *, is_same: bool | None, is_lost: bool) -> Decision:
+def _request(known: KnownAsset, asset: Asset, run: Run, comparison: Comparison, *, is_lost: bool) -> Decision:
     old = known.row
     is_done = old.state == AssetState.DONE
     generation = old.generation + 1 if is_done else old.generation
@@ -215,10 +213,10 @@ def _request(known: KnownAsset, asset: Asset, run: Run, *, is_same: bool | None,
     has_validator = is_done or old.state == AssetState.PENDING
     etag_or_date = None
     version = None
-    if has_validator and is_same is not False and not is_lost and old.href_hash == planned_hash:
+    if has_validator and comparison != "other" and not is_lost and old.href_hash == planned_hash:
         etag_or_date = old.etag_or_date
     if etag_or_date is not None and known.size is not None:
-        is_unverified = asset.checksum is not None and not is_same
+        is_unverified = asset.checksum is not None and comparison != "same"
         version = VersionInDest(etag_or_date, known.size, is_unverified)
     row = old._replace(
         state=AssetState.PENDING,
@@ -231,7 +229,7 @@ def _request(known: KnownAsset, asset: Asset, run: Run, *, is_same: bool | None,
         stated_checksum=encoded_checksum(asset.checksum),
     )
     rewrites_json = bool(old.must_revalidate) or old.state >= AssetState.DONE
-    has_changed = is_done and is_same is False
+    has_changed = is_done and comparison == "other"
     return Decision(Action.REQUEST, row, digest_in_dest, version, rewrites_json, has_changed)
 
 

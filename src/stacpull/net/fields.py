@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import NamedTuple, Self
 
 from stacpull.json_values import is_unicode
-from stacpull.models import Headers, Validator
+from stacpull.models import Comparison, Headers, Validator
 from stacpull.net.status import OK, moment_of
 
 HEADER_LIMIT = 64 * 1024  # bytes of a field; in `http1` also of all fields, interim responses and trailers
@@ -90,28 +90,30 @@ class ObjectVersion(NamedTuple):
     validator: Validator = Validator()
     total: int | None = None
 
-    def matches(self, other: Self) -> bool | None:
-        """Return True if both are the same version; None if neither a validator nor a size decides it."""
-        is_same_size = _are_equal(self.total, other.total)
-        is_same_etag = _are_equal(self.validator.etag, other.validator.etag)
-        is_same_date = _are_equal(self.validator.last_modified, other.validator.last_modified)
-        if is_same_size is False or is_same_etag is False:
-            return False
+    def compared_with(self, other: Self) -> Comparison:
+        """Compare two versions: "unknown" if neither a validator nor a size decides it."""
+        sizes = _compared(self.total, other.total)
+        etags = _compared(self.validator.etag, other.validator.etag)
+        dates = _compared(self.validator.last_modified, other.validator.last_modified)
+        if "other" in {sizes, etags}:
+            return "other"
         if self.validator.strong_etag is None:
-            return is_same_etag if is_same_date is None else is_same_date
+            return etags if dates == "unknown" else dates
+        if etags == "same":
+            return "same"
         # an equal date does not replace a strong ETag, which each response must repeat (RFC 9110, 15.3.7)
-        if is_same_etag is None and is_same_date is not False:
-            return None
-        return is_same_etag is True
+        return "other" if dates == "other" else "unknown"
 
     def is_same_as(self, other: Self) -> bool:
         """Return True if both are the same version. Without a validator, only another size shows a change."""
-        is_same = self.matches(other)
-        return is_same is True or (is_same is None and not any(self.validator))
+        comparison = self.compared_with(other)
+        return comparison == "same" or (comparison == "unknown" and not any(self.validator))
 
 
-def _are_equal(value: object, other: object) -> bool | None:
-    return None if value is None or other is None else value == other
+def _compared(value: object, other: object) -> Comparison:
+    if value is None or other is None:
+        return "unknown"
+    return "same" if value == other else "other"
 
 
 def stated_version(status: int, headers: Headers) -> ObjectVersion:

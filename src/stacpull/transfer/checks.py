@@ -151,15 +151,15 @@ def resume_action(
     if status == OK:
         return "replace"
     stated = stated_version(status, headers)
-    is_same = ObjectVersion(point.validator, point.total).matches(stated)
+    comparison = ObjectVersion(point.validator, point.total).compared_with(stated)
     is_file_coded = stated_size is not None and stated.total == stated_size
     is_file = coding_of(headers) is None or is_file_coded  # not a file that the server has encoded
     if status != PARTIAL or not is_file:
         return "again"
-    if content_range(headers).start != point.size or is_same is False:
+    if content_range(headers).start != point.size or comparison == "other":
         return "changed"
-    is_proven = is_same and (point.validator.strong_etag or stated.validator.last_modified)
-    return "append" if is_proven else "again"
+    is_strong = point.validator.strong_etag or stated.validator.last_modified
+    return "append" if comparison == "same" and is_strong else "again"
 
 
 def without_weak_date(validator: Validator, headers: Headers, now: float) -> Validator:
