@@ -38,7 +38,7 @@ class FastAttempt(msgspec.Struct, eq=False):
     route: Route
     began_at: float  # when its first request was queued
     sent_at: float = 0.0
-    prepared: PreparedRequest = cast("PreparedRequest", None)  # what a connection sends, once it has one
+    prepared: PreparedRequest = cast("PreparedRequest", None)  # `on_permit` sets it before it is ever read
     purpose: Purpose = "asset"
 
     # `WaitingRequest`: called by a gate.
