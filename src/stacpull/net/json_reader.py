@@ -9,7 +9,6 @@ import asyncio
 import json
 import math
 import re
-from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Final, NamedTuple
@@ -218,23 +217,24 @@ class JsonReader(msgspec.Struct, eq=False):
             body = orjson.dumps(request.body or {})
         outgoing = Request(request.url, request.method, headers, body, purpose="document")
         usual_limit = max(SOURCE_LIMIT, self.limit) if request.url == self.source else self.limit
-        failures: list[Failure] = []  # no errors: their tracebacks hold this list
-        counts = Counter[str]()
+        last_failure: Failure | None = None  # not the error: its traceback holds this frame
+        garbled = stalled = 0  # attempts
 
         async def attempt() -> Document:
-            if warns and failures and failures[-1].kind is FailureKind.STALLED:
-                self.warn(f"{failures[-1].message} Requesting it again.")
+            nonlocal last_failure, garbled, stalled
+            if warns and last_failure is not None and last_failure.kind is FailureKind.STALLED:
+                self.warn(f"{last_failure.message} Requesting it again.")
             try:
                 return await self._attempt(outgoing, limit or usual_limit)
             except TransferError as error:
-                failures.append(error.failure)
-                counts["garbled"] += isinstance(error, _NotJsonError)
-                counts["stalled"] += error.failure.kind is FailureKind.STALLED
-                if counts["garbled"] == _MAX_GARBLED or counts["stalled"] == _MAX_STALLED:
-                    error.failure = replace(error.failure, retry=False)
-                if error.failure.is_over_limit and limit is None:
-                    text = f"{error.failure.message} STACPULL_MAX_PAGE_SIZE raises the limit."
-                    raise TransferError(replace(error.failure, message=text)) from error
+                last_failure = failure = error.failure
+                garbled += isinstance(error, _NotJsonError)
+                stalled += failure.kind is FailureKind.STALLED
+                if garbled == _MAX_GARBLED or stalled == _MAX_STALLED:
+                    error.failure = replace(failure, retry=False)
+                if failure.is_over_limit and limit is None:
+                    text = f"{failure.message} STACPULL_MAX_PAGE_SIZE raises the limit."
+                    raise TransferError(replace(failure, message=text)) from error
                 raise
 
         return await self.retries.run(attempt)
