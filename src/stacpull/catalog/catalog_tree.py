@@ -63,10 +63,7 @@ class CollectionEntry(msgspec.Struct, frozen=True):
         """Return the document without links into the mirror, which `write_catalogs` adds."""
         source = self.document or {}
         assets = item.stored_assets(source, self.mirrored, self.directory, self.base)
-        extra = {}
-        for key, value in source.items():
-            if key not in _CORE and value is not None:
-                extra[key] = value
+        extra = {key: value for key, value in source.items() if key not in _CORE and value is not None}
         version = source.get("stac_version")
         if not isinstance(version, str) or not _VERSION.fullmatch(version):
             version = "1.0.0"

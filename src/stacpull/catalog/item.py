@@ -99,10 +99,7 @@ def public_document(document: Json, secrets: Secrets) -> bytes:
         if b"?" in data or b"@" in data or b"#" in data:
             data = orjson.dumps(_with_public_urls(document))
     except TypeError:  # nested too deeply
-        flat = {}
-        for key, value in document.items():
-            if not isinstance(value, dict | list):
-                flat[key] = value
+        flat = {key: value for key, value in document.items() if not isinstance(value, dict | list)}
         data = orjson.dumps(flat)
     return secrets.masked_bytes(data)
 

@@ -151,9 +151,7 @@ class WhereFilter(ItemFilter):
         for condition in conditions:
             name, _, value = condition.partition("=")
             wanted.setdefault(name.strip(), []).append(value.strip())
-        self._tests = []
-        for name, values in wanted.items():
-            self._tests.append((name, PropertyName(name), _test_of(values)))
+        self._tests = [(name, PropertyName(name), _test_of(values)) for name, values in wanted.items()]
         self._others: dict[str, str] = {}  # of items that were left out, some values, and their properties
         self._keeps_some = False
 

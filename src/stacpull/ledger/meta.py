@@ -53,10 +53,7 @@ def record_file(db: Connection, path: str, sha256: bytes | None) -> None:
 def file_digests(db: Connection) -> dict[str, bytes | None]:
     """Return the SHA-256 of each catalog file: None while it is replaced, empty until it exists."""
     files = with_prefix(db, _FILES)
-    digests = {}
-    for path, value in files.items():
-        digests[path] = None if value == _UNKNOWN else bytes.fromhex(value)
-    return digests
+    return {path: None if value == _UNKNOWN else bytes.fromhex(value) for path, value in files.items()}
 
 
 def note_named_source(db: Connection, source: str) -> None:

@@ -295,11 +295,8 @@ def unreadable_links(db: Connection, run: runs.Run) -> list[ItemLink]:
         WHERE f.what = 'item' AND f.run {IN_LIST} AND f.kind {IN_LIST} AND i.href IS NOT NULL
     """
     of_runs = json_array(runs.of_same_source(db, run.id))
-    links = []
-    for href, parent_collection, parent, *names in db.execute(query, (of_runs, json_array(kinds))):
-        link = ItemLink(href, ItemId(parent_collection, parent), ItemId(*names))
-        links.append(link)
-    return links
+    rows = db.execute(query, (of_runs, json_array(kinds)))
+    return [ItemLink(href, ItemId(*names[:2]), ItemId(*names[2:])) for href, *names in rows]
 
 
 def damaged_items(db: Connection) -> int:

@@ -51,11 +51,8 @@ class Conformance(NamedTuple):
     @classmethod
     def from_landing(cls, landing: Json) -> Self:
         uris = [uri.rstrip("/") for uri in texts_in(landing.get("conformsTo"))]
-        accepts_post = False
-        for link in links_with(landing, "search"):
-            if str(link.get("method")).upper() == "POST":
-                accepts_post = True
-        return cls(tuple(uris), accepts_post)
+        methods = {str(link.get("method")).upper() for link in links_with(landing, "search")}
+        return cls(tuple(uris), accepts_post="POST" in methods)
 
     def includes(self, *endings: str) -> bool:
         return any(uri.endswith(endings) for uri in self.classes)
@@ -312,9 +309,7 @@ class ApiSource(Source):
         has_no_name = self._is_search or selection.all_collections
         chosen = selection.collections if has_no_name else tuple(page_urls)
         selected = frozenset(chosen)
-        plain_starts = []
-        for name, url in page_urls.items():
-            plain_starts.append(WalkStart(name, PageRequest(url), selected))
+        plain_starts = [WalkStart(name, PageRequest(url), selected) for name, url in page_urls.items()]
         pushed = push_down(selection)
         if not any(pushed):
             return plain_starts

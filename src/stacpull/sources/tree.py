@@ -194,11 +194,7 @@ class TreeSource(Source):
         if missing_ids:
             known_ids = sorted(set(self._urls.values()))
             raise UsageError(documents.no_collection_text(self.url, min(missing_ids), known_ids))
-        starts = []
-        for name in wanted_ids:
-            first_url = self._urls_of(name)[0]
-            starts.append(WalkStart(name, PageRequest(first_url)))
-        return starts
+        return [WalkStart(name, PageRequest(self._urls_of(name)[0])) for name in wanted_ids]
 
     async def pages(self, start: WalkStart, *, page_size: PageSize, on_notice: OnNotice) -> Pages:  # noqa: ARG002 -- as in Source
         request = start.request

@@ -65,9 +65,7 @@ def stated_checksums(job: Job, status: int, headers: Headers, *, url: str | None
 
 
 def _add_checksums_in_fields(stated: StatedChecksums, headers: Headers) -> None:
-    values = []
-    for name, algorithm in _FIELDS.items():
-        values.append((name, algorithm, headers.get(name, "")))
+    values = [(name, algorithm, headers.get(name, "")) for name, algorithm in _FIELDS.items()]
     coding = headers.get("Content-Encoding", "").strip().lower()
     stored_coding = headers.get("x-goog-stored-content-encoding", "identity").strip().lower()
     if stored_coding in {"", "identity", coding}:
