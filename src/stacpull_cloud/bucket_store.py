@@ -54,7 +54,7 @@ class BucketFiles:
         if head is None:
             return FileState()
         if algorithm is None:
-            return FileState(head.size)
+            return FileState(head.size, modified=head.modified.timestamp())
         with suppress(KeyError, ValueError):
             return FileState(head.size, bytes.fromhex(head.attributes[DIGEST + algorithm]))
         with self.objects.open(head) as file:
@@ -73,10 +73,6 @@ class BucketFiles:
             raise FileNotFoundError(errno.ENOENT, "there is no such object", path)
         head, body = answer
         return self.objects.open(head) if body is None else io.BytesIO(body)
-
-    def modified(self, path: str) -> float | None:
-        head = self.objects.find(path)
-        return None if head is None else head.modified.timestamp()
 
     def walk(self, skipped: frozenset[str], prefix: str = "") -> Iterator[Sequence[FileEntry]]:
         for page in self.objects.pages(prefix.rstrip("/")):

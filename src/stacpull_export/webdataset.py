@@ -187,8 +187,9 @@ class _ShardWriter:
 
         A file without a SHA-256 is the same if it was not written since.
         """
+        state_of = self._contents.files.state_of
         files = [
-            (suffix, file.size, file.sha256 or self._contents.files.modified(file.path))
+            (suffix, file.size, file.sha256 or state_of(file.path, algorithm=None).modified)
             for suffix, file in zip(_suffixes(sample.files), sample.files, strict=True)
         ]
         return orjson.dumps([self._key(sample), files]) + described

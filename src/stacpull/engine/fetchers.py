@@ -206,7 +206,7 @@ class AdoptingFetcher(NamedTuple):
         is_proven = False
         last_modified = moment_of(headers.get("Last-Modified", ""))
         if stated_size == size and last_modified is not None:
-            is_proven = int(self.store.modified(path) or 0) == int(last_modified)
+            is_proven = int(state.modified or 0) == int(last_modified)
         for checksum, source in stated.items():
             if digests[checksum.algorithm] == checksum.digest:
                 is_proven = True

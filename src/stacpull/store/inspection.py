@@ -58,6 +58,7 @@ class FileState(NamedTuple):
     digest: bytes | None = None
     obstacle: str | None = None
     readable: bool = True
+    modified: float | None = None  # without a digest: the time of the last write, in seconds since 1970
 
 
 def open_regular(path: str | Path, flags: int, *, dir_fd: int | None = None, mode: int = 0o644) -> int:
@@ -89,9 +90,6 @@ class StoredFiles(Protocol):
 
     def open(self, path: str) -> BinaryIO:
         """Open a regular file for reading. Raises `OSError` if there is none, or it cannot be read."""
-
-    def modified(self, path: str) -> float | None:
-        """Return the time of the last write of a file, in seconds since 1970; None if there is no file."""
 
     def walk(self, skipped: frozenset[str], prefix: str = "") -> Iterator[Sequence[FileEntry]]:
         """Yield all entries but directories, in batches, without the top-level names `skipped`.
@@ -146,7 +144,7 @@ class DirectoryFiles:
             if not stat.S_ISREG(file_stat.st_mode):
                 return FileState(obstacle=_kind(file_stat.st_mode))
             if algorithm is None:
-                return FileState(file_stat.st_size)
+                return FileState(file_stat.st_size, modified=file_stat.st_mtime)
             fd = open_regular(path, os.O_RDONLY, dir_fd=self.fd)
             with os.fdopen(fd, "rb", buffering=0) as file:
                 return hashed_state(file.read, file_stat.st_size, algorithm, is_stopped)
@@ -179,12 +177,6 @@ class DirectoryFiles:
             return os.fdopen(open_regular(path, os.O_RDONLY, dir_fd=self.fd), "rb")
         except OSError as error:
             raise self._with_path(error, path) from error
-
-    def modified(self, path: str) -> float | None:
-        try:
-            return os.stat(path, dir_fd=self.fd, follow_symlinks=False).st_mtime
-        except OSError:
-            return None
 
     def walk(self, skipped: frozenset[str], prefix: str = "") -> Iterator[Sequence[FileEntry]]:
         unread = [self._listing(prefix, skipped)]  # no recursion: anybody can nest thousands of directories
