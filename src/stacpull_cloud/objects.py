@@ -265,8 +265,8 @@ def as_stacpull_error(service: Any, doing: str, path: str, error: Exception) -> 
     where = f"at {endpoint or 'the usual endpoint'}{origin}"
     if _UNTRUSTED in text:
         return DestinationError(f"The TLS certificate of {url} is not trusted: --ca-bundle FILE trusts one.")
-    for told, (kind, why) in service.errors.items():
-        if told in text:
+    for phrase, (kind, why) in service.errors.items():
+        if phrase in text:
             return cast("StacpullError", kind(f"{url} {why}."))
     refusals = {"401", "403", "400" if doing == "look at" else ""}  # 400: S3 to a HEAD with expired keys
     if (status is not None and status[1] in refusals and "Quota" not in code) or _REFUSED_KEYS.search(code):

@@ -24,8 +24,14 @@ _PURPOSES = {
     "retry --ordered": "to fetch assets that were not ready yet:",
 }
 _FOR_SOURCE = (
-    "endpoint-url", "credentials", "region", "no-sign-request", "request-payer", "aws-metadata", "ca-bundle"
-)  # fmt: skip
+    "endpoint-url",
+    "credentials",
+    "region",
+    "no-sign-request",
+    "request-payer",
+    "aws-metadata",
+    "ca-bundle",
+)
 _REPEAT = "repeat the `stacpull mirror` command with the same filters"
 
 

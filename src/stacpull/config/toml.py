@@ -178,7 +178,7 @@ def read_entries(path: Path) -> list[TomlEntry]:
             continue
         try:
             tomllib.loads("\n".join(rows[start:number]))
-        except tomllib.TOMLDecodeError:  # a value goes on in this row, which only looks like a key
+        except tomllib.TOMLDecodeError:  # a value continues in this row, which only looks like a key
             continue
         start = number
         keys = tuple(key.strip("\"'") for key in re.findall(_KEY, begun["keys"]))

@@ -381,7 +381,7 @@ class Walk:
         return announced
 
     async def _leave_loop(self, reason: str, after_collection: Position) -> None:
-        """Save that the walk goes on after a collection whose pages repeat, and warn if items are missing."""
+        """Continue after a collection whose pages repeat, and warn if items are missing."""
         announced = after_collection.announced_before
         if announced is None or self._consumer.counters["items_seen"] < announced:
             self.summary.cut_short = self._network.secrets.masked(reason)
