@@ -104,9 +104,10 @@ SCHEMES: dict[str, Scheme] = {
 
 def scheme_named(name: str) -> Scheme:
     """Return the rules of a scheme. The scheme of a package is that of an encrypted object store."""
-    if name not in SCHEMES and entry_points.target_of("stacpull.schemes", name):
+    scheme = SCHEMES.get(name)
+    if scheme is None and entry_points.target_of("stacpull.schemes", name):
         return Scheme(name=name, is_encrypted=True, is_object_store=True)
-    return SCHEMES.get(name, UNKNOWN)
+    return scheme or UNKNOWN
 
 
 def remote_schemes() -> list[str]:

@@ -32,6 +32,8 @@ _TICKS_A_TIMEOUT = 8
 _ADDRESS_SECONDS = 5.0  # seconds for an address while there are others
 _HANDSHAKE = 10.0  # seconds of TLS: a server of another protocol may wait for more bytes without an answer
 _ORIGIN = re.compile(r"https?://([a-z0-9_]([a-z0-9._-]*[a-z0-9_])?|\[[0-9a-f:.]+\])(:[0-9]{1,5})?")
+_TARGET = re.compile('[!-"$-~]+')  # of a URL that is sent as it is: without `#`
+_AFTER_SCHEME = len("https://")
 _REMEMBERED = 10.0  # seconds after which the addresses of a host are looked up again
 _FAILURE_REMEMBERED = 1.0  # the same after a failure
 
@@ -96,11 +98,10 @@ class Http1Transport(CallbackTransport):
         """Return the request, with the field `authorization` if it is not empty."""
         url = request.url
         headers = request.headers
-        end = url.find("/", len("https://"))
+        end = url.find("/", _AFTER_SCHEME)
         target = url[end:]
         host = self._hosts.get(url[:end]) if end > 0 else None
-        is_plain = url.isascii() and url.isprintable() and " " not in target and "#" not in target
-        if host is None or not is_plain:
+        if host is None or not _TARGET.fullmatch(target):
             origin, target = split_url(url)
             host = self.host(origin)
             if host is None:

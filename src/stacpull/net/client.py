@@ -36,6 +36,7 @@ MAX_HOPS = 10
 _REDIRECT_SCHEMES = frozenset({"http", "https", "s3"})
 MAX_URL_LENGTH = 16 * 1024  # characters; servers accept request lines of about 8,000
 
+_AFTER_SCHEME = len("https://")
 _FORWARDED = ("accept", "if-", "range", "user-agent")  # prefixes of fields that other hosts also get
 
 
@@ -109,7 +110,7 @@ class Client:
         if len(url) > MAX_URL_LENGTH:
             text = f"{public_url(url[:200])}… is longer than {MAX_URL_LENGTH} characters, and is not fetched."
             raise TransferError(Failure(FailureKind.SCHEME, text).masked(self.secrets))
-        base = url[: url.find("/", len("https://")) + 1]  # of a file or a short bucket, with a directory
+        base = url[: url.find("/", _AFTER_SCHEME) + 1]  # of a file or a short bucket, with a directory
         route = self._routes.get(base)
         if route is not None:
             return route
@@ -146,7 +147,7 @@ class Client:
         target = next_hop(request.url, location, earlier, allow_downgrade=self._source_scheme == "http")
         if isinstance(target, Failure):
             raise TransferError(replace(target, status=status).masked(self.secrets))
-        if scheme_rules(target).is_web and not is_unicode(target):  # no document can have these bytes
+        if not is_unicode(target) and scheme_rules(target).is_web:  # no document can have these bytes
             target = wire_url(target)
         method = request.method
         headers = request.headers
@@ -308,7 +309,7 @@ class Exchange:
 def next_hop(current_url: str, field: str, earlier: Sequence[str], *, allow_downgrade: bool) -> str | Failure:
     """Return the next URL or a failure. A Location stays as sent, because a signature covers it."""
     location = field.strip()
-    end = current_url.find("/", len("https://")) + 1
+    end = current_url.find("/", _AFTER_SCHEME) + 1
     if not earlier and end and location.startswith(current_url[:end]) and location != current_url:
         return location  # the common case: a first hop to another path on the same host
 

@@ -26,12 +26,17 @@ class HeaderFields(Mapping[str, str]):
         self._fields = fields
 
     def __getitem__(self, name: str) -> str:
-        value = self._fields[name.encode("utf-8", "surrogateescape").lower()]
-        return value.decode("utf-8", "surrogateescape").rstrip(" \t")  # the parser leaves spaces at the end
+        value = self.get(name)
+        if value is None:
+            raise KeyError(name)
+        return value
 
     def get(self, name: str, default: str | None = None) -> str | None:  # type: ignore[override]
         """Return the value of `name`, or `default`, without the exception that `Mapping.get` would catch."""
-        return self[name] if name.encode("utf-8", "surrogateescape").lower() in self._fields else default
+        value = self._fields.get(name.encode("utf-8", "surrogateescape").lower())
+        if value is None:
+            return default
+        return value.decode("utf-8", "surrogateescape").rstrip(" \t")  # the parser leaves spaces at the end
 
     def __iter__(self) -> Iterator[str]:
         return (name.decode("utf-8", "surrogateescape") for name in self._fields)

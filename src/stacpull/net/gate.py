@@ -208,12 +208,12 @@ class Gate:
     def closed_for(self) -> float:
         return max(0.0, self._closed_until - self.now()) if self._closed_until else 0.0
 
-    def _has_permit(self) -> bool:
-        return self.in_use < (self.window.limit if self._unanswered < MAX_UNANSWERED else 1)
+    def _limit(self) -> int:
+        return self.window.limit if self._unanswered < MAX_UNANSWERED else 1
 
     def is_full(self) -> bool:
         """Return True if a request has to wait: no permit is free, the gate is closed, or others wait."""
-        return bool(self._queue) or not self._has_permit() or self.closed_for() > 0
+        return bool(self._queue) or self.in_use >= self._limit() or self.closed_for() > 0
 
     def enqueue(self, request: WaitingRequest) -> None:
         """Give a request a permit now or when one is free, or tell it that the host is down."""
@@ -223,7 +223,7 @@ class Gate:
             request.on_down(self._why_down)
         else:
             self._queue.append(request)
-            if self._has_permit():  # otherwise `release` continues
+            if self.in_use < self._limit():  # otherwise `release` continues
                 self._drain_queue()
 
     async def acquire(self, purpose: Purpose) -> None:
@@ -253,13 +253,15 @@ class Gate:
             self.in_use += 1  # for a moment, it may be one too many: `release` follows
 
     def _drain_queue(self) -> None:
-        if seconds := self.closed_for():
+        if self._closed_until and (seconds := self.closed_for()):
             if self._queue and not self._has_timer:
                 self._has_timer = True
                 self._settings.clock.call_later(seconds, self._on_timer)
             return
-        while self._queue and self._has_permit():
-            request = self._queue.popleft()
+        queue = self._queue
+        limit = self._limit()
+        while queue and self.in_use < limit:
+            request = queue.popleft()
             if not request.is_cancelled():
                 self.in_use += 1
                 request.on_permit()

@@ -12,7 +12,8 @@ from urllib.parse import parse_qsl, quote, unquote
 
 import orjson
 
-from stacpull.hosts import host_of, scheme_of
+from stacpull.caches import cached_if_short
+from stacpull.hosts import host_of, origin_text, scheme_of
 from stacpull.json_values import list_or_empty, media_type_of, object_or_empty, objects_in
 from stacpull.models import Failure, FailureKind, ItemId, Json
 from stacpull.schemes import remote_schemes
@@ -47,10 +48,9 @@ def stated_href(value: Any) -> str:
 
 def asset_href(asset: Any, base: str | None) -> str | Failure:
     href = stated_href(asset)
-    rules = scheme_rules(href)
-    if rules.is_remote:
-        if host_of(href) or rules.default_port is None:
-            return href
+    if _is_server(origin_text(href)):
+        return href
+    if is_remote(href):
         return _failure("its URL has no valid host and port")
     if is_own_document(href):
         return _failure("it has no href, or its href is the item itself", FailureKind.ITEM)
@@ -61,6 +61,12 @@ def asset_href(asset: Any, base: str | None) -> str | Failure:
         name = scheme_of(absolute)
         return _failure(f"its href begins with {name}:, and only {', '.join(remote_schemes())} are fetched")
     return absolute
+
+
+@cached_if_short(1024)
+def _is_server(origin: str) -> bool:
+    rules = scheme_rules(origin)
+    return rules.is_remote and (bool(host_of(origin)) or rules.default_port is None)
 
 
 def asset_hrefs(asset: Any, base: str | None, prefer: tuple[str, ...]) -> tuple[str, ...] | Failure:
