@@ -14,6 +14,7 @@ from stacpull.engine.open_mirror import open_mirror
 from stacpull.errors import DestinationError
 from stacpull.ledger import database, meta
 from stacpull.ledger.database import checkpoint_wal, ledger_path, open_reader
+from stacpull.store.inspection import WaitHooks
 from stacpull.store.local_store import LocalStore
 from stacpull.store.lock import is_held
 
@@ -78,6 +79,18 @@ def test_a_copy_that_cannot_be_made_is_reported_apart_from_the_run(tmp_path: Pat
     expected = "^The run is recorded, but its ledger cannot be copied: The disk is full.$"
     with pytest.raises(DestinationError, match=expected), open_mirror(tmp_path) as one:
         meta.put(one.db, meta.ADOPTING, "1")
+
+
+@pytest.mark.parametrize(("size", "is_copied"), [(1 << 20, True), (65 << 20, False)], ids=["small", "large"])
+def test_after_a_stop_only_a_small_ledger_is_copied(tmp_path: Path, size: int, is_copied: bool) -> None:
+    """To copy and check 1.5 GB takes eight seconds, and a job scheduler may kill the run before."""
+    copy = database.backup_path(tmp_path)
+    with open_mirror(tmp_path, hooks=WaitHooks(is_stopped=lambda: True)) as one:
+        one.db.execute("INSERT INTO meta VALUES ('big', zeroblob(?))", (size,))
+    assert copy.exists() == is_copied
+    with open_mirror(tmp_path) as one:
+        one.db.execute("DELETE FROM meta WHERE key = 'big'")
+    assert copy.exists()
 
 
 @pytest.mark.parametrize("single", [True, False])

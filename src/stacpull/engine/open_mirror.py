@@ -59,7 +59,7 @@ def open_mirror(
                 meta.set_bucket(db, location.url, location.endpoint_url or "", lease.mirror, lease.epoch)
                 if lease.continues:
                     meta.put(db, meta.ADOPTING, "1")
-        with database.backed_up(db, work):
+        with database.backed_up(db, work, hooks.is_stopped):
             yield OpenMirror(store, db, lock, lease, location)
 
 

@@ -9,7 +9,7 @@ import os
 import shlex
 import sqlite3
 import stat
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from itertools import chain
 from pathlib import Path
@@ -27,6 +27,7 @@ Connection = sqlite3.Connection  # an open ledger: other packages pass it on, an
 Values = Sequence[object] | Mapping[str, object]  # those that a query binds
 
 _ROWS_AT_ONCE = 64  # `executemany` takes two to three times as long for short rows
+_COPIED_AFTER_STOP = 64 << 20  # bytes, which are copied and checked in less than a second
 _DAMAGES = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_FORMAT})
 _FOREIGN = ("no such table", "no such column", "Could not decode")  # begin errors if a file is no ledger
 _SENTENCES = {
@@ -230,21 +231,30 @@ def _connect(path: Path, query: str) -> Connection:
 
 
 @contextmanager
-def backed_up(db: Connection, work: Path) -> Iterator[None]:
-    """Replace `ledger.backup` at the end of the block if a run has changed the ledger in it."""
+def backed_up(db: Connection, work: Path, is_stopped: Callable[[], bool]) -> Iterator[None]:
+    """Replace `ledger.backup` at the end of the block if a run has changed the ledger in it.
+
+    After a stop, a large ledger is not copied: a job scheduler may kill the run after some seconds.
+    """
     with destination_errors(work):
         for part in backup_path(work).parent.glob("ledger.backup.part*"):  # of a copy that was killed
             part.unlink(missing_ok=True)
     changes_before = db.total_changes  # by this connection, which begins each run
+
+    def is_wanted() -> bool:
+        is_small = ledger_path(work).stat().st_size <= _COPIED_AFTER_STOP
+        return db.total_changes > changes_before and (is_small or not is_stopped())
+
     try:
         yield
     except BaseException:
-        with suppress(StacpullError, sqlite3.Error):
-            if db.total_changes > changes_before:
+        with suppress(StacpullError, sqlite3.Error, OSError):
+            if is_wanted():
                 _back_up(work)
         raise
-    if db.total_changes > changes_before:
-        _back_up(work)
+    with destination_errors(work):
+        if is_wanted():
+            _back_up(work)
 
 
 def _back_up(work: Path) -> None:
