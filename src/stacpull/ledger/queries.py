@@ -4,10 +4,9 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from stacpull.digests import as_checksum
 from stacpull.ledger import meta, runs
 from stacpull.ledger.database import IN_LIST, Connection, column, exists, json_array, named_rows, scalar
-from stacpull.ledger.schema import AssetState, JsonState, item_hash, stored_checksum, stored_clip
+from stacpull.ledger.schema import AssetState, JsonState, item_hash, stored_clip
 from stacpull.models import NOT_FAILURES, OWN_ASSETS_ID, FailureKind, ItemId, ItemLink, MirroredFile
 from stacpull.planning.item_plan import item_json_in
 from stacpull.planning.names import path_hash
@@ -180,17 +179,16 @@ def item_records(db: Connection, item_rowids: Sequence[int]) -> Iterator[ItemRec
 def files_of(db: Connection, items: Sequence[int]) -> dict[int, dict[str, MirroredFile]]:
     files: dict[int, dict[str, MirroredFile]] = {item: {} for item in items}
     query = f"""
-        SELECT item, key, path, size, digest_in_dest, clip,
-            iif(state = {AssetState.DONE} AND clip IS NULL, stated_checksum, NULL)  -- compared with its bytes
-        FROM files_in_dest WHERE item {IN_LIST} AND NOT is_damaged
+        SELECT i.id, f.key, iif(f.other_directory IS NULL, i.directory || '/' || f.name, f.path), f.size,
+            CASE WHEN length(f.digest_in_dest) = 32 THEN f.digest_in_dest
+            WHEN f.state = {AssetState.DONE} AND f.clip IS NULL AND substr(f.stated_checksum, 1, 7) = ?
+            THEN substr(f.stated_checksum, 8) END,  -- it was compared with the bytes
+            f.clip
+        FROM named_items i CROSS JOIN files_in_dest f ON f.item = i.id AND NOT f.is_damaged
+        WHERE i.id {IN_LIST}
     """
-    rows = db.execute(query, (json_array(items),))
-    for item, key, path, size, digest, clip, compared in rows:
-        checksums = [stored_checksum(compared)]
-        if digest:
-            checksums.append(as_checksum(digest))
-        digests = dict(checksum for checksum in checksums if checksum is not None)
-        files[item][key] = MirroredFile(path, size, digests.get("sha256"), stored_clip(clip))
+    for item, key, path, size, sha256, clip in db.execute(query, (b"sha256\0", json_array(items))):
+        files[item][key] = MirroredFile(path, size, sha256, stored_clip(clip))
     return files
 
 
