@@ -167,9 +167,13 @@ def delete_jobs(db: Connection, assets: Iterable[int]) -> None:
 _SET_RESERVED = (
     f"UPDATE assets SET state = {AssetState.RESERVED}, size = column1, digest = column2, "
     "etag_or_date = column3, unproven = column4, identity = column5, "
-    "stated_checksum = iif(column6, NULL, stated_checksum), clip = column7 FROM (VALUES ?) WHERE id = column8"
+    "stated_checksum = iif(column6, NULL, stated_checksum), clip = column10 FROM (VALUES ?) "
+    f"WHERE id = column7 AND generation = column8 AND name = column9 AND state < {AssetState.DONE}"
 )
-_reserved_columns = attrgetter("size", "digest", "etag_or_date", "unproven", "identity", "checksum_changed")
+_reserved_columns = attrgetter(
+    *("size", "digest", "etag_or_date", "unproven", "identity", "checksum_changed"),
+    *("rowid", "generation", "name"),
+)
 _SET_WRITING = (
     f"UPDATE items SET sha256 = NULL, json_state = iif(json_state = {JsonState.DAMAGED}, json_state, "
     f"{JsonState.WRITING}) WHERE id {IN_LIST}"
@@ -183,32 +187,39 @@ def reserve(
 
     Also reserve the JSON of `items`. Assets of an older generation are dropped.
     """
+    stored_clips = {rowid: orjson.dumps(tuple(clip)).decode() for rowid, clip in clips.items()}
+
+    def set_reserved(files: list[AssetFile]) -> int:
+        rows = [(*_reserved_columns(file), stored_clips.get(file.rowid)) for file in files]
+        return write_rows(db, _SET_RESERVED, rows)
+
+    with transaction(db):
+        db.execute(_SET_WRITING, (json_array(items),))
+        if set_reserved(files) == len(files):
+            return files, []
+        reserved, refused = _with_names(db, files)
+        set_reserved(reserved)
+    return reserved, refused
+
+
+def _with_names(db: Connection, files: list[AssetFile]) -> tuple[list[AssetFile], list[OutcomeWithoutFile]]:
+    """Return the current ones of these assets, with the names that they own now, and failures."""
     query = f"SELECT id, generation, name FROM assets WHERE id {IN_LIST} AND state < {AssetState.DONE}"
     reserved = []
     refused = []
-    with transaction(db):
-        found = db.execute(query, (json_array(file.rowid for file in files),))
-        names = {(rowid, generation): name for rowid, generation, name in found}
-        current = [file for file in files if (file.rowid, file.generation) in names]
-        unnamed = [file for file in current if names[file.rowid, file.generation] is None]
-        set_name = "UPDATE assets SET name = ? WHERE id = ?"
-        db.executemany(set_name, [(file.name, file.rowid) for file in unnamed])
-        claims = [(file.rowid, file.directory, file.name) for file in unnamed]
-        other_names = paths.claim(db, claims)
-        for file in current:
-            name = names[file.rowid, file.generation] or other_names.get(file.rowid, file.name)
-            if isinstance(name, Failure):
-                refused.append(OutcomeWithoutFile(file.rowid, file.item_rowid, file.generation, name))
-            else:
-                file.name = name  # as in the ledger: an earlier response may have given it
-                reserved.append(file)
-        rows = []
-        for file in reserved:
-            clip = clips.get(file.rowid)
-            stored_clip = None if clip is None else orjson.dumps(tuple(clip)).decode()
-            rows.append((*_reserved_columns(file), stored_clip, file.rowid))
-        write_rows(db, _SET_RESERVED, rows)
-        db.execute(_SET_WRITING, (json_array(items),))
+    found = db.execute(query, (json_array(file.rowid for file in files),))
+    names = {(rowid, generation): name for rowid, generation, name in found}
+    current = [file for file in files if (file.rowid, file.generation) in names]
+    unnamed = [file for file in current if names[file.rowid, file.generation] is None]
+    db.executemany("UPDATE assets SET name = ? WHERE id = ?", [(file.name, file.rowid) for file in unnamed])
+    other_names = paths.claim(db, [(file.rowid, file.directory, file.name) for file in unnamed])
+    for file in current:
+        name = names[file.rowid, file.generation] or other_names.get(file.rowid, file.name)
+        if isinstance(name, Failure):
+            refused.append(OutcomeWithoutFile(file.rowid, file.item_rowid, file.generation, name))
+        else:
+            file.name = name  # as in the ledger: an earlier response may have given it
+            reserved.append(file)
     return reserved, refused
 
 
@@ -222,8 +233,10 @@ def release(db: Connection, rowids: Iterable[int]) -> None:
         db.executemany(without_version, released)  # it may be gone too, and its size is forgotten
 
 
-_RESERVED = f"SELECT id, generation FROM assets WHERE id {IN_LIST} AND state = {AssetState.RESERVED}"
-_SET_DONE = f"UPDATE assets SET state = {AssetState.DONE}, identity = NULL WHERE id {IN_LIST}"
+_SET_DONE = (
+    f"UPDATE assets SET state = {AssetState.DONE}, identity = NULL "
+    f"WHERE id {IN_LIST} AND generation = ? AND state = {AssetState.RESERVED} RETURNING id"
+)
 _COMPARE_VERSIONS = (
     "SELECT j.digest_in_dest IS a.digest FROM jobs j JOIN assets a ON a.id = j.asset "
     f"WHERE j.asset {IN_LIST} AND j.digest_in_dest IS NOT NULL "
@@ -274,15 +287,16 @@ def record(
     counted = Counter(assets_skipped=adopted, assets_stored=len(done) - adopted)
     failed = []
     items = {file.item_rowid for file in done}
-    generations = {file.rowid: file.generation for file in done}
+    newly_done = []
     with transaction(db):
-        # few columns, because `sqlite3` releases the interpreter's lock for each value that it fetches
-        rows = db.execute(_RESERVED, (json_array(generations),))
-        newly_done = [rowid for rowid, generation in rows if generation == generations[rowid]]
-        compared = column(db, _COMPARE_VERSIONS, (json_array(newly_done),))  # 1: it is the same
-        counted["assets_revalidated"] = compared.count(1)
-        counted["assets_changed"] = compared.count(0)
-        db.execute(_SET_DONE, (json_array(newly_done),))
+        for generation in {file.generation for file in done}:  # mostly one
+            rowids = json_array(file.rowid for file in done if file.generation == generation)
+            rowids_done = column(db, _SET_DONE, (rowids, generation))
+            newly_done += rowids_done
+            if generation > 0:  # DEST had another version
+                compared = column(db, _COMPARE_VERSIONS, (json_array(rowids_done),))  # 1: it is the same
+                counted["assets_revalidated"] += compared.count(1)
+                counted["assets_changed"] += compared.count(0)
         for outcome in without_file:
             failure = outcome.failure
             if failure is None:
