@@ -322,9 +322,12 @@ def write_rows(db: Connection, statement: str, rows: Sequence[tuple[object, ...]
     written = 0
     for start in range(0, len(rows), _ROWS_AT_ONCE):
         chunk = rows[start : start + _ROWS_AT_ONCE]
-        row_of_marks = f"({', '.join('?' * len(chunk[0]))})"
-        all_marks = ", ".join([row_of_marks] * len(chunk))
-        values = list(chain.from_iterable(chunk))
+        columns = list(zip(*chunk, strict=True))
+        nothing = (None,) * len(chunk)  # its column is not bound: to bind None takes longer than most values
+        marks = ["NULL" if column == nothing else "?" for column in columns]
+        all_marks = ", ".join([f"({', '.join(marks)})"] * len(chunk))
+        bound = [column for column in columns if column != nothing]
+        values = list(chain.from_iterable(zip(*bound, strict=True)))
         written += db.execute(statement.replace("VALUES ?", f"VALUES {all_marks}"), values).rowcount
     return written
 
