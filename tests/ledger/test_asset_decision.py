@@ -17,11 +17,11 @@ MD5, OTHER, ALTERED = Checksum("md5", b"1" * 16), Checksum("md5", b"2" * 16), Ch
 ASSET, IN_DEST = asset("a", size=10), VersionInDest('"e"', 10)
 UNVERIFIED = VersionInDest('"e"', 10, checksum_unverified=True)
 DONE = KnownAsset(
-    AssetRow(1, 1, "a", AssetState.DONE, 1, 1, None, "a.tif", BYTES, '"e"', href_hash(ASSET.href)),
+    AssetRow(1, 1, "a", 1, AssetState.DONE, 1, None, "a.tif", BYTES, '"e"', href_hash(ASSET.href)),
     *("c/i", 10, None, BYTES),
 )
 REVALIDATED = DONE._replace(row=DONE.row._replace(state=AssetState.PENDING, digest=None))
-FAILED = KnownAsset(AssetRow(1, 1, "a", AssetState.FAILED, 0, 1), "c/i")
+FAILED = KnownAsset(AssetRow(1, 1, "a", 1, AssetState.FAILED, 0), "c/i")
 CLIPPED = DONE._replace(size=5, clip=ClippedPart(7, 10, {}))
 
 

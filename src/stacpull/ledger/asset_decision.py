@@ -54,9 +54,9 @@ class AssetRow(NamedTuple):
     id: int
     item: int
     key: str
-    state: int
-    generation: int  # 0: a file at its path belongs to others, unless the asset is reserved or done
     run: int
+    state: int = AssetState.PENDING
+    generation: int = 0  # 0: a file at its path belongs to others, unless the asset is reserved or done
     other_directory: int | None = None  # its row in `directories`; None: the directory of the item's JSON
     name: str | None = None
     digest: bytes | None = None
@@ -128,11 +128,9 @@ WHERE a.item {IN_LIST}
 
 def known_items(db: Connection, ids: Iterable[ItemId]) -> dict[ItemId, ItemRow]:
     hashes = json_array(map(item_hash, ids))
-    known = {}
-    for collection, *values in db.execute(_SELECT_ITEMS, (hashes,)):
-        row = ItemRow._make(values)
-        known[ItemId(collection, row.name)] = row
-    return known
+    found = db.execute(_SELECT_ITEMS, (hashes,))
+    rows = [(collection, ItemRow._make(values)) for collection, *values in found]
+    return {ItemId(collection, row.name): row for collection, row in rows}
 
 
 def planned_this_run(db: Connection, run: Run, ids: Sequence[ItemId]) -> dict[ItemId, models.PlannedVersion]:

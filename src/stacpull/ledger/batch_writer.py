@@ -7,7 +7,7 @@ twice. `_BatchChanges.save` shows the steps; `asset_decision.decide` says what b
 from collections.abc import Callable, Iterable
 from functools import cache
 from itertools import count
-from typing import Any, Literal
+from typing import Literal
 
 import msgspec
 import orjson
@@ -321,17 +321,14 @@ class _BatchChanges:
             row = row._replace(other_directory=other_directory)
         self._add_job(change, asset, row, directory, decision)
 
-    def _new_asset_row(self, change: _ItemChange, key: str, **columns: Any) -> AssetRow:
-        rowid = next(self._writer.asset_rowids)
-        item = change.row
-        return AssetRow(rowid, item.id, key, AssetState.PENDING, generation=0, run=item.run, **columns)
-
     def _plan_new_asset(self, change: _ItemChange, asset: Asset) -> None:
         change.rewrites_json = True
         other_directory, directory = self._directory(asset.directory, change)
-        row = self._new_asset_row(
-            change,
+        row = AssetRow(
+            next(self._writer.asset_rowids),
+            change.row.id,
             asset.key,
+            self._run.id,
             other_directory=other_directory,
             name=asset.name,
             href_hash=href_hash(asset.href),
@@ -345,18 +342,12 @@ class _BatchChanges:
         self, change: _ItemChange, asset: Asset, row: AssetRow, directory: str, decision: Decision
     ) -> None:
         name = row.name or asset.name
-        template = None
-        if name is None:
-            template = asset.name_template or "{filename}"
-        name_or_template = None  # the asset owns its path
-        if row.name is None:
-            name_or_template = name or template
+        template = None if name else asset.name_template or "{filename}"
+        name_or_template = None if row.name else name or template  # None: the asset owns its path
         hrefs = [asset.href, *asset.alternates]
         public_hrefs = [*map(self._secrets.storable_url, hrefs)]
-        is_stale = public_hrefs != hrefs  # a stored URL lacks its key or signature
-        alternates = None
-        if asset.alternates:
-            alternates = orjson.dumps(public_hrefs[1:]).decode()
+        is_stale = int(public_hrefs != hrefs)  # 1: a stored URL lacks its key or signature
+        alternates = orjson.dumps(public_hrefs[1:]).decode() if asset.alternates else None
         columns = (row.id, public_hrefs[0], is_stale, name_or_template, asset.size, asset.media_type)
         self._rows.assets.append(row)
         self._rows.jobs.append((*columns, alternates, decision.digest_in_dest))
@@ -440,7 +431,7 @@ class _BatchChanges:
         for key, failure in change.item.problems:
             known = change.known.get(key)
             if known is None:
-                row = self._new_asset_row(change, key)
+                row = AssetRow(next(self._writer.asset_rowids), change.row.id, key, run_id)
                 # FailureKind.ITEM: the document lists no asset, so the JSON in DEST stays
                 change.rewrites_json |= failure.kind is not FailureKind.ITEM
             elif known.row.run == run_id and known.row.state < AssetState.DONE:
@@ -542,8 +533,5 @@ def _moved_to(item: PlannedItem, directory: str) -> PlannedItem:
     usual = item_directory(item.id)
     usual_of_collection = usual.partition("/")[0]
     moved = {usual: directory, usual_of_collection: directory.partition("/")[0]}
-    assets = []
-    for asset in item.assets:
-        new_directory = moved.get(asset.directory, asset.directory)
-        assets.append(replace(asset, directory=new_directory))
+    assets = [replace(asset, directory=moved.get(asset.directory, asset.directory)) for asset in item.assets]
     return item._replace(assets=tuple(assets))
