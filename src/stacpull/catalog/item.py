@@ -134,8 +134,7 @@ def stored_assets(
     assets = document.get("assets")
     if not isinstance(assets, dict):
         return {}
-    objects_of_prefixes = mirrored.keys() - assets.keys()
-    objects = {key: object_asset(assets, key) for key in objects_of_prefixes}
+    objects = {key: object_asset(assets, key) for key in mirrored.keys() - assets.keys()}  # of prefixes
     properties = object_or_empty(document.get("properties"))
     stored: Json = {}
     for key, asset in {**assets, **objects}.items():
@@ -162,7 +161,7 @@ def with_extensions(extensions: object, assets: Json, mirrored: Mapping[str, Mir
         file = mirrored.get(key)
         if "alternate" in asset:
             used.add(EXTENSION)
-        if file is not None and any(name in asset for name in FILE_FIELDS):
+        if file is not None and ("file:size" in asset or "file:checksum" in asset):
             used.add(FILE_EXTENSION)
         if file is not None and file.clip is not None and "proj:code" in asset:
             used.add(PROJECTION_EXTENSION)
@@ -213,8 +212,8 @@ def json_link(rel: str, href: str) -> Json:
 
 
 def remote_href(href: str, base: str | None) -> str:
-    is_plain = href.isascii() and href.isprintable() and " " not in href
-    if not (is_plain and href.startswith(("http://", "https://"))):  # few hrefs: `join` takes long
+    has_blanks = href.split() != [href] or href[-1] < " "
+    if has_blanks or not href.startswith(("http://", "https://")):  # few hrefs: `join` takes long
         href = join(base, href) or without_blanks(href)
     return public_url(href)
 
@@ -234,9 +233,9 @@ def _local_asset(asset: Json, file: MirroredFile, href: str, remote: str | None,
         stored["file:size"] = file.size
     if file.sha256 is not None:
         stored["file:checksum"] = f"1220{file.sha256.hex()}"  # a multihash (`planning.item_plan`)
-    is_known = "origin" in alternates and is_remote(alternates["origin"]["href"])
-    is_own_path = is_local(base) and is_local(remote)  # then an origin that was remote is kept
-    if remote is not None and not remote.startswith(".") and not (is_own_path and is_known):
+    # at a path of the user's own, an origin that was remote is kept
+    is_known = "origin" in alternates and is_local(remote) and is_remote(alternates["origin"]["href"])
+    if remote is not None and not remote.startswith(".") and not (is_known and is_local(base)):
         alternates["origin"] = {"href": remote, **of_source}
     if alternates:
         stored["alternate"] = alternates
