@@ -202,9 +202,10 @@ class Publisher(msgspec.Struct, eq=False):
         if not (files or items):
             return [], []
         staged = self.store.staged
-        for file in files:
-            if self._is_adopting and file.generation == 0 and self.store.has(file.path):
-                file.identity = FILE_OF_USER
+        if self._is_adopting:
+            for file in files:
+                if file.generation == 0 and self.store.has(file.path):
+                    file.identity = FILE_OF_USER
         clips = {}
         clipping = None if self.run.area_hash is None else load("stacpull.fetchers", "clip")
         if clipping is not None:
@@ -214,18 +215,18 @@ class Publisher(msgspec.Struct, eq=False):
                     if clip is not None:
                         clips[file.rowid] = clip
         reserved, failures = transitions.reserve(self.db, files, items, clips)
-        refused_parts = {file.part for file in files} - {file.part for file in reserved}
-        for part in refused_parts:
-            staged.remove_part(part)
+        if reserved is not files:
+            for part in {file.part for file in files} - {file.part for file in reserved}:
+                staged.remove_part(part)
         placements = []
         for file in reserved:
-            may_replace = file.generation > 0 or self._is_adopted(file)
+            may_replace = file.generation > 0 or (file.identity is FILE_OF_USER and self._is_adopted(file))
             placement = Placement(file.part, file.directory, file.name, file.digest, may_replace, file.body)
             placements.append((file, placement))
         return placements, failures
 
     def _is_adopted(self, file: AssetFile) -> bool:
-        existing = self.store.find(file.path) if file.identity is FILE_OF_USER else None
+        existing = self.store.find(file.path)
         if existing is None or existing[1] != file.size:
             return False
         staged = self.store.staged

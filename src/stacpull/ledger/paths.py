@@ -16,12 +16,13 @@ def claim(db: Connection, assets: Sequence[tuple[int, str, str]]) -> dict[int, s
 
     Return, by rowid, the other name that an asset got, or its failure: then it has no name in the ledger.
     """
-    claims = [(hashes_in(directory)(name), rowid) for rowid, directory, name in assets]
+    hash_of = {directory: hashes_in(directory) for _, directory, _ in assets}
+    claims = [(hash_of[directory](name), rowid) for rowid, directory, name in assets]
     hashes = json_array(hashed for hashed, _ in claims)
     directory_hashes = set()  # of items and collections: no asset may have their paths
-    if any("/" not in directory for _, directory, _ in assets):
+    if any("/" not in directory for directory in hash_of):
         directory_hashes.update(column(db, f"SELECT hash FROM items WHERE hash {IN_LIST}", (hashes,)))
-    if any(directory == "" for _, directory, _ in assets):
+    if "" in hash_of:
         names = column(db, "SELECT name FROM collections")
         directory_hashes.update(path_hash(safe_segment(name)) for name in names)
     # in order, so that each page of the index is visited once: they do not all fit into the cache

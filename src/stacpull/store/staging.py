@@ -101,12 +101,8 @@ def read_regular(path: str | Path, limit: int, *, dir_fd: int | None = None) -> 
 
 
 def described_parts(directory: Path) -> set[tuple[int, int]]:
-    pairs = set()
-    for path in directory.glob("*.about"):
-        match = _PAIR.fullmatch(path.name)
-        if match is not None:
-            pairs.add((int(match[1]), int(match[2])))
-    return pairs
+    matches = [_PAIR.fullmatch(path.name) for path in directory.glob("*.about")]
+    return {(int(match[1]), int(match[2])) for match in matches if match is not None}
 
 
 def read_description(part: Path) -> tuple[dict[str, Any], ByteRanges, int]:
