@@ -320,12 +320,13 @@ def json_array(values: Iterable[int | str]) -> str:
 def write_rows(db: Connection, statement: str, rows: Sequence[tuple[object, ...]]) -> int:
     """Run a statement with rows of up to 15 values instead of `?` in `VALUES ?`; return how many it wrote."""
     written = 0
-    for start in range(0, len(rows), _ROWS_AT_ONCE):
-        chunk = rows[start : start + _ROWS_AT_ONCE]
+    while rows:
+        size = min(_ROWS_AT_ONCE, 1 << len(rows).bit_length() - 1)  # of 7 sizes, as SQLite compiles slowly
+        chunk, rows = rows[:size], rows[size:]
         columns = list(zip(*chunk, strict=True))
-        nothing = (None,) * len(chunk)  # its column is not bound: to bind None takes longer than most values
+        nothing = (None,) * size  # its column is not bound: to bind None takes longer than most values
         marks = ["NULL" if column == nothing else "?" for column in columns]
-        all_marks = ", ".join([f"({', '.join(marks)})"] * len(chunk))
+        all_marks = ", ".join([f"({', '.join(marks)})"] * size)
         bound = [column for column in columns if column != nothing]
         values = list(chain.from_iterable(zip(*bound, strict=True)))
         written += db.execute(statement.replace("VALUES ?", f"VALUES {all_marks}"), values).rowcount
