@@ -110,8 +110,17 @@ class Publisher(msgspec.Struct, eq=False):
         placements = [*(placement for _, placement in assets), *item_json.values()]
         self._sync([placement.part for placement in placements])  # 2. sync, also what the last turn placed
         self._items_to_write = self._record([*without_file, *refused])  # 3. record the last turn
-        failures = iter(self._place(placements))  # 4. rename or upload
-        for (file, _), failure in zip(assets, failures, strict=False):
+        failures = self._place(placements)  # 4. rename or upload
+        self._note_placed([file for file, _ in assets], failures[: len(assets)])
+        for (item, placement), failure in zip(item_json.items(), failures[len(assets) :], strict=True):
+            if failure is None:
+                self._placed_json[item] = placement.digest
+            else:
+                self._fail_item_json(item, failure, is_ours=placement.may_replace)
+
+    def _note_placed(self, files: Sequence[AssetFile], failures: Sequence[Failure | None]) -> None:
+        """Keep what was placed for the next turn, which syncs and records it. Release the other names."""
+        for file, failure in zip(files, failures, strict=True):
             file.body = None
             if failure is None:
                 self._placed.append(file)
@@ -120,11 +129,6 @@ class Publisher(msgspec.Struct, eq=False):
                 self._without_file.append(outcome)
         if self._without_file:
             transitions.release(self.db, [outcome.rowid for outcome in self._without_file])
-        for (item, placement), failure in zip(item_json.items(), failures, strict=True):
-            if failure is None:
-                self._placed_json[item] = placement.digest
-            else:
-                self._fail_item_json(item, failure, is_ours=placement.may_replace)
 
     def _write_item_json(self, item_rowids: Sequence[int]) -> dict[int, Placement]:
         written = {}

@@ -170,10 +170,8 @@ _SET_RESERVED = (
     "stated_checksum = iif(column6, NULL, stated_checksum), clip = column10 FROM (VALUES ?) "
     f"WHERE id = column7 AND generation = column8 AND name = column9 AND state < {AssetState.DONE}"
 )
-_reserved_columns = attrgetter(
-    *("size", "digest", "etag_or_date", "unproven", "identity", "checksum_changed"),
-    *("rowid", "generation", "name"),
-)
+_RESERVED_COLUMNS = "size digest etag_or_date unproven identity checksum_changed rowid generation name"
+_reserved_columns = attrgetter(*_RESERVED_COLUMNS.split())
 _SET_WRITING = (
     f"UPDATE items SET sha256 = NULL, json_state = iif(json_state = {JsonState.DAMAGED}, json_state, "
     f"{JsonState.WRITING}) WHERE id {IN_LIST}"
