@@ -104,6 +104,15 @@ def hub() -> Iterator[Any]:
         yield replica
 
 
+@pytest.fixture(scope="session")
+def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """The one radosgw of a session, for `servers` and `cloud`: starting it takes 2 s of processor time."""
+    from tests.servers.radosgw import radosgw  # noqa: PLC0415 - most tests do not need it
+
+    with radosgw(tmp_path_factory.mktemp("radosgw")) as running:
+        yield running
+
+
 @pytest.fixture(autouse=True)
 def forked_processes() -> Iterator[None]:
     """Fork the store and worker processes of runs within this process (`forked_command`).

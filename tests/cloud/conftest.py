@@ -15,15 +15,14 @@ from tests.cloud.azurite import ACCOUNT, KEY, azurite, create_container
 from tests.cloud.between import Google, between
 from tests.servers.buckets import REGION, Keys, client
 from tests.servers.moto_server import moto
-from tests.servers.radosgw import OWNER, radosgw
+from tests.servers.radosgw import OWNER, Radosgw
 
 from stacpull.models import BucketLocation
 
 
-@pytest.fixture(scope="session")
-def radosgw_service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, dict[str, str]]]:
-    with radosgw(tmp_path_factory.mktemp("radosgw")) as running:
-        yield running.url, OWNER.environment()
+@pytest.fixture
+def radosgw_service(gateway: Radosgw) -> tuple[str, dict[str, str]]:
+    return gateway.url, OWNER.environment()
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,7 @@ from tests.servers.buckets import Bucket, Keys, client
 from tests.servers.moto_server import moto
 from tests.servers.nginx import nginx
 from tests.servers.pgstac import pgstac
-from tests.servers.radosgw import OWNER, Radosgw, radosgw
+from tests.servers.radosgw import OWNER, Radosgw
 from tests.servers.stac_api import StacApi
 
 
@@ -41,7 +41,6 @@ def started(start: Callable[[Path], AbstractContextManager[Any]]) -> Any:
     return pytest.fixture(scope="session")(running)
 
 
-gateway = started(radosgw)
 moto_s3 = started(moto)
 web = started(nginx)
 real_api = started(pgstac)
