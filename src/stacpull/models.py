@@ -354,6 +354,7 @@ class WalkBatch(msgspec.Struct):
 
     items: list[PlannedItem] = []
     unreadable_items: list[UnreadableItem] = []
+    unread: list[UnreadableItem] = []  # that the next batch may have; failures, in case the run ends before
     seen: list[ItemId] = []
     left_out: dict[str, list[ItemId]] = {}
     unreadable: list[UnreadableEntry] = []  # links, entries, and items that cannot be planned

@@ -12,6 +12,11 @@ from tests.net.memory import Answer
 
 from stacpull import Selection, sync
 from stacpull.engine import walk
+from stacpull.engine.store_client import PlanSaver
+from stacpull.errors import SourceError
+from stacpull.events import AssetFailed, Event
+from stacpull.models import WalkBatch
+from stacpull.sources import item_reader
 
 LABELS = [str(number) for number in range(10)]
 
@@ -74,6 +79,35 @@ def test_a_source_item_of_several_items_is_requested_once(tmp_path, monkeypatch,
         report = sync.mirror(api.url("/"), tmp_path, selection=Selection(collections="labels"))
         assert sum("/scenes/items/" in request.target for request in api.requests) == 1
     assert report.assets_done == len(LABELS) + (scene in LABELS)
+
+
+def test_source_items_that_do_not_fit_into_memory_together_are_planned_in_parts(tmp_path, monkeypatch):
+    """If the run ends between two parts, it is resumed with the other ones."""
+    monkeypatch.setattr(item_reader, "_MAX_MEMORY", 3000)
+    add_batch = PlanSaver.add_batch
+    parts = []
+
+    async def add_one_part(self: PlanSaver, batch: WalkBatch) -> int:
+        if parts and len(parts) < 2:
+            parts.append(batch)
+            raise SourceError("ended")
+        parts.append(batch)
+        return await add_batch(self, batch)
+
+    monkeypatch.setattr(PlanSaver, "add_batch", add_one_part)
+    events: list[Event] = []
+    with LinkedApi() as api:
+        selection = Selection(collections="labels")
+        planned = sync.plan(api.url("/"), selection=selection)
+        with pytest.raises(SourceError, match="ended"):
+            sync.mirror(api.url("/"), tmp_path, selection=selection, on_event=events.append)
+        before = sync.status(tmp_path)
+        report = sync.resume(tmp_path, on_event=events.append)
+    assert (planned.source_items, planned.items_failed, planned.assets) == (10, 0, 20)
+    assert (before.items_matched, before.source_items, before.items_failed) == (2, 1, 1)
+    assert (report.source_items, report.items_failed, report.assets_done) == (10, 0, 20)
+    assert not [event for event in events if isinstance(event, AssetFailed)]
+    assert len(parts) > 4
 
 
 @pytest.mark.parametrize(

@@ -460,11 +460,16 @@ class MirrorRun:
     async def _restore_item_json(self) -> None:
         """Read the items whose JSON is damaged. One that cannot be read stays marked for the next walk."""
         last = 0
-        while items := await self._store_client.calls.damaged_item_json(last):
-            hrefs = [href for _, _, href in items if href is not None]
-            documents = await self._walk.reader.read_many(hrefs)
+        items: list[Any] = []
+        while items := items or await self._store_client.calls.damaged_item_json(last):
+            last = max(last, items[-1][0])
+            documents = await self._walk.reader.read_many([href for *_, href in items if href is not None])
+            unread = []
             for item_rowid, item, href in items:
-                document = documents.get(href or "")
+                document = documents.pop(href or "", None)
+                if href is not None and document is None:
+                    unread.append((item_rowid, item, href))
+                    continue
                 reason = "It has no URL, or another item is there: run `stacpull mirror SOURCE` again."
                 if isinstance(document, Failure):
                     reason = document.message
@@ -473,7 +478,7 @@ class MirrorRun:
                     await self._store_client.calls.put_document(item_rowid, public_json)
                     continue
                 self._network.warn(f"The JSON of {item.collection}/{item.item} cannot be restored. {reason}")
-            last = items[-1][0]
+            items = unread
 
     async def _store_collections(self) -> None:
         async def put(name: str) -> None:

@@ -97,7 +97,13 @@ class Pruning:
         return f"{items} of this run could not be read, and may lead to the missing items" if count else None
 
     async def _read(self, hrefs: Sequence[str]) -> dict[str, Json | Failure]:
-        return await run_stoppable(self._reader.read_many(hrefs), self._stop)
+        answers: dict[str, Json | Failure] = {}
+        while unread := [href for href in hrefs if href not in answers]:
+            read = await run_stoppable(self._reader.read_many(unread), self._stop)
+            for href, answer in read.items():  # only the IDs, because large items may not fit into memory
+                answers[href] = answer if isinstance(answer, Failure) else {"id": answer["id"]}
+            del read, answer
+        return answers
 
     async def _still_serves_items(self, collection: str, host: str) -> bool:
         """A proxy or a broken index may return 404 for everything, so other items must still be returned."""

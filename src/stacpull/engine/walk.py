@@ -43,6 +43,7 @@ ITEMS_AT_ONCE = 100  # planned at once, so that transfers need not wait for all 
 _MAX_KEYS = 20
 _ASSETS = ("assets", "assets_refused", "assets_pending", "assets_done", "assets_failed")  # of plans and runs
 _AT_START = Position()
+_UNREAD = Failure(FailureKind.DOWN, "The run ended first.", attempts=0)
 _ADVICE = {
     "bbox": "Check the order in --bbox: west, south, east, north.",
     "intersects": "Check the order in --intersects: longitude, latitude.",
@@ -484,14 +485,24 @@ class Walk:
             known = newest.keys() | await self._consumer.planned_this_run(ids)
             unplanned = [link for link in links.values() if link.id not in known]
             await self._add_linked_items(unplanned, batch)
-        if self._setup.selection.collection_assets:
-            await self._add_collections(batch)
+        await self._add_collections(batch)
 
     async def _add_linked_items(self, links: Sequence[ItemLink], batch: WalkBatch) -> None:
+        """Plan linked items. Those that do not fit into memory together are saved in several batches."""
+        while unread := await self._plan_linked_items(links, batch):
+            await self._add_collections(batch)
+            await self._consumer.add_batch(WalkBatch(batch.items, batch.unreadable_items, unread))
+            batch.items, batch.unreadable_items = [], []
+            links = [ItemLink(link.href, link.parent, link.id) for link in unread]
+
+    async def _plan_linked_items(
+        self, links: Sequence[ItemLink], batch: WalkBatch
+    ) -> list[models.UnreadableItem]:
         documents = await self.reader.read_many([link.href for link in links])
         items = []
+        unread: list[models.UnreadableItem] = []
         for link in links:
-            document = documents[link.href]
+            document = documents.get(link.href, _UNREAD)
             url = self._network.secrets.storable_url(link.href)
             item_id = link.id or ItemId(link.parent.collection, url)  # until its own ID is known
             if not isinstance(document, Failure):
@@ -500,10 +511,14 @@ class Walk:
                 continue
             message = f"The source item {item_id.item} could not be read: {document.message}"
             failure = replace(document, message=message)
-            batch.unreadable_items.append(models.UnreadableItem(item_id, link.href, link.parent, failure))
+            unreadable = models.UnreadableItem(item_id, link.href, link.parent, failure)
+            (unread if document is _UNREAD else batch.unreadable_items).append(unreadable)
         batch.items += map(self._plan, await self._plan_inputs.look_up(items))
+        return unread
 
     async def _add_collections(self, batch: WalkBatch) -> None:
+        if not self._setup.selection.collection_assets:
+            return
         names = dict.fromkeys(item.id.collection for item in batch.items)
         names.pop(item_plan.NO_COLLECTION, None)
         planner = AssetPlanner(item_plan.COLLECTION_LAYOUT, self._setup.selection)

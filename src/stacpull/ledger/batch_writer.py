@@ -165,9 +165,10 @@ class _BatchChanges:
 
     def _read_known(self) -> None:
         planned = {item.id for item in self._batch.items}
-        ids = planned.union(item.id for item in self._batch.unreadable_items)
+        unreadable = [*self._batch.unreadable_items, *self._batch.unread]
+        ids = planned.union(item.id for item in unreadable)
         parents = {item.parent for item in self._batch.items if item.parent is not None}
-        parents.update(item.parent for item in self._batch.unreadable_items)
+        parents.update(item.parent for item in unreadable)
         self._known = asset_decision.known_items(self._db, ids | parents)
         planned_rows = [row for item, row in self._known.items() if item in planned]
         self._known_assets = asset_decision.known_assets(self._db, planned_rows, self._run)
@@ -271,7 +272,7 @@ class _BatchChanges:
         return before._replace(run=self._run.id, parent=parent_rowid, href=href)
 
     def _plan_unreadable_items(self) -> None:
-        for unreadable in self._batch.unreadable_items:
+        for unreadable in (*self._batch.unreadable_items, *self._batch.unread):
             before = self._known.get(unreadable.id) or self._new_row(unreadable.id)
             if before.run == self._run.id and not before.is_unreadable:
                 continue  # it was read before the run was resumed
@@ -279,7 +280,8 @@ class _BatchChanges:
             row = row._replace(href=before.href or row.href, is_unreadable=1)
             self._known[unreadable.id] = row
             self._rows.items.append(row)
-            self._fail(FailureKey("item", row.id), unreadable.failure, unreadable.id)
+            reported = unreadable.id if unreadable.failure.attempts else None
+            self._fail(FailureKey("item", row.id), unreadable.failure, reported)
 
     def _directory(self, path: str, change: _ItemChange) -> tuple[int | None, str]:
         """Return the row of a directory, None for that of the item, and its path, which may get a hash."""

@@ -23,7 +23,7 @@ _MAX_CACHED_MEMORY: Final = 256 * 1024
 _MAX_MEMORY: Final = 256 * 1024 * 1024
 _MAX_TOGETHER: Final = 100  # items that are read with one request; most services allow at least this limit
 _MAX_TASKS: Final = 64  # tasks of one `read_many`; the client's gates limit the requests
-_TOO_LARGE: Final = Failure(FailureKind.OVERLONG, "The item and the items read with it need too much memory.")
+_TOO_LARGE: Final = Failure(FailureKind.OVERLONG, "The item needs more than 256 MiB of memory.")
 
 
 class ReadItem(NamedTuple):
@@ -68,19 +68,25 @@ class ItemReader:
         return pending.result
 
     async def read_many(self, hrefs: Collection[str]) -> dict[str, Json | Failure]:
-        """Return the item or failure for each href. If they are too large together, the last ones fail."""
+        """Return the item or failure for each href, or only for those that fit into memory together."""
         results: dict[str, Json | Failure] = {}
         distinct = list(dict.fromkeys(hrefs))
         memory = 0
 
         def take(href: str, item: ReadItem) -> None:
             nonlocal memory
+            if item.memory > _MAX_MEMORY:
+                results[href] = _TOO_LARGE
+                return
             memory += item.memory
-            results[href] = item.document if memory <= _MAX_MEMORY else _TOO_LARGE
+            if memory <= _MAX_MEMORY:
+                results[href] = item.document
 
         if self._read_batch is not None:
             unknown = [href for href in distinct if href not in self._recent and href not in self._pending]
             for start in range(0, len(unknown), _MAX_TOGETHER):
+                if memory > _MAX_MEMORY:
+                    break
                 sent_at = self._clock.monotonic()
                 documents = await self._read_batch(unknown[start : start + _MAX_TOGETHER])
                 for href, document in documents.items():
@@ -88,7 +94,8 @@ class ItemReader:
 
         async def read(href: str) -> None:
             try:
-                take(href, await self.read(href))
+                if memory <= _MAX_MEMORY:
+                    take(href, await self.read(href))
             except TransferError as error:
                 results[href] = error.failure
 
