@@ -539,7 +539,12 @@ class MirrorRun:
         if state == "complete" and lost:
             name = self._opened.store.name
             warn(f"{errors.quantity(lost, 'file')} missing in {name}: requested or written again.")
-        reason = self._reason(state, error)
+        reason = self._walk.summary.cut_short
+        if state == "failed":
+            reason = str(error)
+        elif state == "interrupted" and self._stop.reason is not None:
+            reason = self._stop.reason
+        reason = reason and self._network.secrets.masked(reason)
         recorded: EndState = "failed"
         final_counts = {}
         try:
@@ -564,16 +569,6 @@ class MirrorRun:
             work=self._context.dest.work_of_bucket,
             reason=reason,
         )
-
-    def _reason(self, state: EndState, error: BaseException | None) -> str | None:
-        reason = self._walk.summary.cut_short
-        if state == "failed":
-            reason = str(error)
-        elif state == "interrupted" and self._stop.reason is not None:
-            reason = self._stop.reason
-        if reason is None:
-            return None
-        return self._network.secrets.masked(reason)
 
     def _counts(self, progress: Progress, final_counts: Mapping[str, int]) -> dict[str, Any]:
         numbers = {

@@ -259,18 +259,15 @@ class AssetTask(Generic[JobT, ResultT]):
                 self._failures.append(error.failure)
             if not self.job.alternates:
                 pool.sink.release_slots()
-                pool.take_failure(self.job, self._failure_of_all_hrefs())
+                # GONE only if all hrefs are gone; pending (DOWN) if the host of any is down
+                ranks = {FailureKind.DOWN: 0, FailureKind.GONE: 2}
+                decisive = min(self._failures, key=lambda failure: ranks.get(failure.kind, 1))
+                message = " Then: ".join(failure.message for failure in self._failures)
+                pool.take_failure(self.job, replace(decisive, message=message, attempts=self._attempts))
                 return
             self.job = self.job.at(self.job.alternates)
             self._wrong_content = ""
         pool.sink.put(self.job, result)
-
-    def _failure_of_all_hrefs(self) -> Failure:
-        # GONE only if all hrefs are gone; pending (DOWN) if the host of any is down
-        ranks = {FailureKind.DOWN: 0, FailureKind.GONE: 2}
-        decisive = min(self._failures, key=lambda failure: ranks.get(failure.kind, 1))
-        message = " Then: ".join(failure.message for failure in self._failures)
-        return replace(decisive, message=message, attempts=self._attempts)
 
     async def _attempt(self) -> ResultT:
         fetcher, self._handed_over = self._handed_over, None

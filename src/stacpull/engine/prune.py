@@ -102,7 +102,7 @@ class Pruning:
             read = await run_stoppable(self._reader.read_many(unread), self._stop)
             for href, answer in read.items():  # only the IDs, because large items may not fit into memory
                 answers[href] = answer if isinstance(answer, Failure) else {"id": answer["id"]}
-            del read, answer
+            read.clear()
         return answers
 
     async def _still_serves_items(self, collection: str, host: str) -> bool:

@@ -310,8 +310,13 @@ class Walk:
             fewer = quantity(self._max_announced - announced, "item")
             text = f"The source lists {fewer} fewer than before: page numbers may have skipped others."
             self._network.warn(f"{text} Repeat the command.")
-        if self._sample is not None:
-            await self._plan_sample(self._sample.lowest())
+        drawn = self._sample.lowest() if self._sample else ()
+        for start in range(0, len(drawn), ITEMS_AT_ONCE):
+            part = drawn[start : start + ITEMS_AT_ONCE]
+            items = [ListedItem(one.id, json.loads(one.document), one.url) for one in part]
+            batch = WalkBatch()
+            await self._plan_items(items, await self._planned_before(items), batch)
+            await self._consumer.add_batch(batch)
         first = summary.first_unreadable
         if first is not None:
             why = first.failure.message
@@ -325,14 +330,6 @@ class Walk:
         is_complete = from_start and not was_limited and summary.cut_short is None
         for text in self.filter.warnings(summary.left_out, complete=is_complete):
             self._network.warn(text)
-
-    async def _plan_sample(self, drawn: Sequence[_Drawn]) -> None:
-        for start in range(0, len(drawn), ITEMS_AT_ONCE):
-            part = drawn[start : start + ITEMS_AT_ONCE]
-            items = [ListedItem(one.id, json.loads(one.document), one.url) for one in part]
-            batch = WalkBatch()
-            await self._plan_items(items, await self._planned_before(items), batch)
-            await self._consumer.add_batch(batch)
 
     async def _read_pages(self, position: Position) -> int | None:
         """Walk the collections, always in the same order. Return how many items they announce in total."""
@@ -377,18 +374,13 @@ class Walk:
                     break
                 reason = loops.count_page(page, new_items)
                 if reason is not None:
-                    await self._leave_loop(reason, after_collection)
+                    if announced is None or self._consumer.counters["items_seen"] < announced:
+                        self.summary.cut_short = self._network.secrets.masked(reason)
+                        self._network.warn(reason)
+                    update = WalkUpdate(self._stored(after_collection), cut_short=self.summary.cut_short)
+                    await self._consumer.add_batch(WalkBatch(update=update))
                     break
         return announced
-
-    async def _leave_loop(self, reason: str, after_collection: Position) -> None:
-        """Continue after a collection whose pages repeat, and warn if items are missing."""
-        announced = after_collection.announced_before
-        if announced is None or self._consumer.counters["items_seen"] < announced:
-            self.summary.cut_short = self._network.secrets.masked(reason)
-            self._network.warn(reason)
-        update = WalkUpdate(self._stored(after_collection), cut_short=self.summary.cut_short)
-        await self._consumer.add_batch(WalkBatch(update=update))
 
     def _stored(self, position: Position) -> str | None:
         if not self._keeps_position or position.collection is None:

@@ -163,10 +163,6 @@ def _matcher(like: str) -> Callable[[str], object]:
     return re.compile(fnmatch.translate(pattern)).fullmatch
 
 
-def _without_accents(text: str) -> str:
-    return "".join(character for character in normalize("NFKD", text) if not combining(character))
-
-
 def _on_text(change: Callable[[str], str]) -> ValueFunction:
     def changed(value: Any) -> Any:
         if isinstance(value, list):
@@ -206,10 +202,6 @@ def _arithmetic(calculate: Callable[[float, float], Any]) -> ValueFunction:
 
 def _has_all(left: list[Any], right: list[Any]) -> Truth:
     return _decided_by(False, *(_is_in(member, left) for member in right))
-
-
-def _has_any(left: list[Any], right: list[Any]) -> Truth:
-    return _decided_by(True, *(_is_in(member, left) for member in right))
 
 
 def _shapes() -> Any:
@@ -258,7 +250,9 @@ _OPERATORS: Final[dict[str, ValueFunction]] = {
     "between": lambda value, low, high: _decided_by(False, _AT_LEAST(value, low), _AT_MOST(value, high)),
     "in": _is_in,
     "casei": _on_text(str.casefold),
-    "accenti": _on_text(_without_accents),
+    "accenti": _on_text(
+        lambda text: "".join(char for char in normalize("NFKD", text) if not combining(char))
+    ),
     "+": _arithmetic(operator.add),
     "-": _arithmetic(operator.sub),
     "*": _arithmetic(operator.mul),
@@ -271,7 +265,7 @@ _OPERATORS: Final[dict[str, ValueFunction]] = {
     "a_contains": _array(_has_all),
     "a_containedby": _array(lambda a, b: _has_all(b, a)),
     "a_equals": _array(lambda a, b: _decided_by(False, _has_all(a, b), _has_all(b, a))),
-    "a_overlaps": _array(_has_any),
+    "a_overlaps": _array(lambda a, b: _decided_by(True, *(_is_in(member, a) for member in b))),
     **{f"s_{name}": partial(_related, name) for name in _SPATIAL},
 }
 _ARITY: Final = {"and": None, "or": None, "not": 1, "isnull": 1, "casei": 1, "accenti": 1, "between": 3}
