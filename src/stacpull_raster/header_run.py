@@ -160,13 +160,13 @@ class HeaderPlans:
         planned = [item for item in ids if hash(item) in self._planned]
         return {item: PlannedVersion(is_linked=hash(item) not in self._matched) for item in planned}
 
-    async def add_batch(self, planned: WalkBatch) -> int:
+    async def add_batch(self, planned: WalkBatch) -> None:
         """Plan a batch and queue the assets without a row. Waits while the queue is full."""
         update = planned.update
         if update.announced is not None:
             self.announced = update.announced
         self.ended = self.ended or update.walk_ended
-        new = self._count(planned)
+        self._count(planned)
         jobs = {key_of(job.item, job.key): (job, why) for job, why in self._jobs_of(planned)}
         known = {*self._book.open_rows, *await asyncio.to_thread(self._book.results.known, list(jobs))}
         missing = {key: pair for key, pair in jobs.items() if key not in known}
@@ -175,7 +175,6 @@ class HeaderPlans:
             if why is not None:
                 self._book.fail(job, why)
         await self._queue.put([job for job, why in missing.values() if why is None])
-        return new
 
     async def restart(self) -> None:
         """Count again from the start, when open rows are saved, so that no header is read twice."""
@@ -210,20 +209,18 @@ class HeaderPlans:
         for odd in selected.unreadable:
             yield failing(ItemId(odd.collection or NO_COLLECTION, odd.name), ""), odd.failure
 
-    def _count(self, selected: WalkBatch) -> int:
-        """Count a batch, and drop items that were planned before; return how many were not read before."""
+    def _count(self, selected: WalkBatch) -> None:
+        """Count a batch, and drop items that were planned before."""
         on_pages = [item.id for item in selected.items if item.parent is None and not item.is_collection]
         matched = note_items(self._matched, on_pages)
         selected.items = [item for item in selected.items if note_items(self._planned, [item.id])]
         read = [*selected.seen, *itertools.chain.from_iterable(selected.left_out.values())]
-        new = note_items(self._seen, read)
-        self.tally.items_seen += new
+        self.tally.items_seen += note_items(self._seen, read)
         self.tally.items_matched += matched
         for item in selected.items:
             not_tiffs = sum(self._chosen.keeps(k, item.document["assets"].get(k)) for k in item.excluded)
             self.tally.assets_excluded += len(item.excluded) - not_tiffs
             self.tally.assets_not_tiff += len(item.web_pages) + not_tiffs
-        return new
 
 
 @attrs.define(eq=False)

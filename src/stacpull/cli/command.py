@@ -6,7 +6,7 @@ import inspect
 import itertools
 import os
 import re
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -220,19 +220,16 @@ class Command(click.Command):
             finally:
                 session.close(code)
         except UsageError as error:
-            error.args = (self._with_origins(str(error), flags, config),)
+            message = str(error)
+            named = re.findall(r"--[a-z0-9-]+", message)
+            for option in self._options.values():
+                setting = setting_of(option, flags, os.environ, config)
+                flag = f"--{option.name}"
+                if flag in named and setting is not None and setting.where != flag:
+                    message += f" {flag} is set by {setting.where}."
+            error.args = (message,)
             raise
         return code
-
-    def _with_origins(self, message: str, flags: Mapping[str, object], config: toml.Config) -> str:
-        """Add where the options that a message names are set, if not on the command line."""
-        named = re.findall(r"--[a-z0-9-]+", message)
-        for option in self._options.values():
-            setting = setting_of(option, flags, os.environ, config)
-            flag = f"--{option.name}"
-            if flag in named and setting is not None and setting.where != flag:
-                message += f" {flag} is set by {setting.where}."
-        return message
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         grouped: dict[str, list[tuple[str, str]]] = {"Options": []}

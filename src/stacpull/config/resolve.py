@@ -61,7 +61,12 @@ def resolve(
             settings[option.name] = setting
             if option.name != "header":  # `_credentials` reads it
                 given[option.field] = _read(option, setting)
-    _check_unused({**BY_NAME, **options}, config, settings)
+    for name, written in config.options.items():  # those not used, unless they refer to files of a machine
+        unused = options.get(name, BY_NAME.get(name))  # a command reads its own options
+        if unused is None or name == "header" or written is settings.get(name):
+            continue
+        if unused.load is None or not isinstance(written.value, str | list):
+            _read(unused, written)
     s3 = S3Options(**values.pop(S3Options, {}))
     transfer = Options(**values.pop(Options, {}), s3=s3)
     try:
@@ -77,16 +82,6 @@ def resolve(
         {holder: holder(**fields) for holder, fields in values.items()},
         tuple(_unknown_variables(variables)),
     )
-
-
-def _check_unused(known: Mapping[str, Option], config: Config, settings: Mapping[str, Setting]) -> None:
-    """Check the values in a config file that are not used, unless they refer to files of a machine."""
-    for name, written in config.options.items():
-        option = known.get(name)  # a command reads its own options
-        if option is None or name == "header" or written is settings.get(name):
-            continue
-        if option.load is None or not isinstance(written.value, str | list):
-            _read(option, written)
 
 
 def _with_profile(options: Options, profile: Setting | None, variables: Mapping[str, str]) -> Options:

@@ -196,24 +196,22 @@ class _Estimator:
         self._seen.clear()
         self._left_out.clear()
 
-    async def add_batch(self, batch: WalkBatch) -> int:
+    async def add_batch(self, batch: WalkBatch) -> None:
         # a cancellation waits for the thread, because closing SQLite beneath it can crash
-        new_items = await shielded_to_thread(partial(self._add_batch, batch))
+        await shielded_to_thread(partial(self._add_batch, batch))
         counts = {name: self.counters[name] for name in ("items_seen", "items_matched")}
         limit = self._setup.selection.item_limit
         progress = self._network.progress(**counts, items_wanted=limit, items_announced=self._announced)
         self._network.emit(progress)
-        return new_items
 
-    def _add_batch(self, batch: WalkBatch) -> int:
+    def _add_batch(self, batch: WalkBatch) -> None:
         if batch.update.announced is not None:
             self._announced = batch.update.announced
-        new_items = note_items(self._seen, batch.seen)
+        self.counters["items_seen"] += note_items(self._seen, batch.seen)
         for reason, ids in batch.left_out.items():
             left_out = note_items(self._seen, ids)
             self._left_out[reason] += left_out
-            new_items += left_out
-        self.counters["items_seen"] += new_items
+            self.counters["items_seen"] += left_out
         for failed in batch.unreadable_items:
             self._warn_of_failure(failed.failure.message)
         unreadable = [item.id for item in batch.unreadable_items]
@@ -229,7 +227,6 @@ class _Estimator:
             actions = known_actions(self._ledger, versioned_items, self._run, self._has_file)
         for item in items:
             self._count_assets(item, actions)
-        return new_items
 
     def _warn_of_failure(self, text: str) -> None:
         self._warnings.setdefault("failure", f"Some assets or items would fail; the first is {text}")

@@ -38,7 +38,12 @@ def open_mirror(
         has_ledger = database.ledger_path(work).exists()
         has_lost_ledger = adopt and database.has_own_catalog(work)
         if not has_ledger and not has_lost_ledger:
-            _refuse_other_uses(work)
+            for outer in Path(os.path.realpath(work)).parents:
+                if os.path.exists(database.ledger_path(outer)):  # noqa: PTH110 -- never raises
+                    raise UsageError(f"{work} is inside the mirror {outer}: choose another directory.")
+            if (work / "catalog.json").exists():
+                text = f"{work} contains a catalog.json that stacpull did not write"
+                raise DestinationError(f"{text}: choose another DEST, or move it away.")
     location = None
     if bucket is not None:
         mirror_id = bucket.mirror or os.urandom(16).hex()
@@ -61,15 +66,6 @@ def open_mirror(
                     meta.put(db, meta.ADOPTING, "1")
         with database.backed_up(db, work, hooks.is_stopped):
             yield OpenMirror(store, db, lock, lease, location)
-
-
-def _refuse_other_uses(work: Path) -> None:
-    for outer in Path(os.path.realpath(work)).parents:
-        if os.path.exists(database.ledger_path(outer)):  # noqa: PTH110 -- never raises
-            raise UsageError(f"{work} is inside the mirror {outer}: choose another directory.")
-    if (work / "catalog.json").exists():
-        text = f"{work} contains a catalog.json that stacpull did not write"
-        raise DestinationError(f"{text}: choose another DEST, or move it away.")
 
 
 @contextmanager

@@ -4,9 +4,8 @@ Names are checked against an API before anything is created, otherwise against t
 """
 
 import fnmatch
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import aclosing, suppress
-from typing import Any
 
 from stacpull.arguments import read_bbox
 from stacpull.boxes import to_2d
@@ -81,9 +80,17 @@ async def check_first_page(setup: WalkSetup, page: Page, starts: Sequence[WalkSt
     has_links = _linked_href(selection, items, page.request.url) is not None
     is_one_collection = len({start.collection for start in starts}) == 1
     warnings += _property_warnings(selection, items)
-    warnings += _checksum_warnings(assets)
+    stated = [(key, asset) for key, asset in assets if "file:checksum" in object_or_empty(asset)]
+    if unknown := {key for key, asset in stated if size_and_checksum(asset)[1] is None}:
+        names = ", ".join(sorted(unknown))[:100]
+        warnings.append(f"Checksums of an unknown kind, such as of {names}, cannot be verified.")
     if is_one_collection and not (selection.expand_prefix or has_links):
-        warnings += _asset_warnings(selection, dict(assets))
+        keys = dict(assets)
+        for option, globs in {"asset": selection.assets, "exclude-asset": selection.exclude_assets}.items():
+            unmatched = [glob for glob in globs if not fnmatch.filter(keys, glob)]
+            is_said = option == "asset" and len(unmatched) == len(globs)  # another warning: none matches
+            if keys and unmatched and not is_said:
+                warnings.append(f"--{option} {unmatched[0]}: no item on the first page has such an asset.")
     return warnings
 
 
@@ -101,22 +108,6 @@ def _property_warnings(selection: Selection, items: Sequence[Json]) -> Iterator[
         if items and getattr(selection, name) is False and not any(name in own for own in properties):
             effect = f"so --no-{name.replace('_', '-')} keeps all"
             yield f"No item on the first page has {name}, {effect}: {_LABEL_ITEMS}"
-
-
-def _checksum_warnings(assets: Sequence[tuple[str, Any]]) -> Iterator[str]:
-    stated = [(key, asset) for key, asset in assets if "file:checksum" in object_or_empty(asset)]
-    unknown = {key for key, asset in stated if size_and_checksum(asset)[1] is None}
-    if unknown:
-        names = ", ".join(sorted(unknown))[:100]
-        yield f"Checksums of an unknown kind, such as of {names}, cannot be verified."
-
-
-def _asset_warnings(selection: Selection, keys: Collection[str]) -> Iterator[str]:
-    for option, globs in {"asset": selection.assets, "exclude-asset": selection.exclude_assets}.items():
-        unmatched = [glob for glob in globs if not fnmatch.filter(keys, glob)]
-        is_said = option == "asset" and len(unmatched) == len(globs)  # another warning: none matches
-        if keys and unmatched and not is_said:
-            yield f"--{option} {unmatched[0]}: no item on the first page has such an asset."
 
 
 async def _unknown_names(setup: WalkSetup, items: Sequence[Json], url: str) -> list[str]:

@@ -181,7 +181,7 @@ class PlanSaver:
             await self._queue.put(jobs)
             last = jobs[-1].rowid
 
-    async def add_batch(self, batch: WalkBatch) -> int:
+    async def add_batch(self, batch: WalkBatch) -> None:
         if batch.update.walk_ended:  # the walk can no longer list the pending assets of earlier runs
             await self.queue_pending(take_over=True)
         planned_items = []
@@ -193,4 +193,3 @@ class PlanSaver:
         for item, key, failure in saved.failures:
             self._network.emit(AssetFailed(item, key, failure.kind, failure.message))
         await self._queue.put(saved.jobs)
-        return saved.counted.get("items_seen", 0)

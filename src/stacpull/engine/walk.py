@@ -61,8 +61,7 @@ class WalkConsumer(Protocol):
     async def planned_this_run(self, ids: Sequence[ItemId]) -> dict[ItemId, models.PlannedVersion]:
         """Return the versions of items that this run planned or could not read. The walk plans newer ones."""
 
-    async def add_batch(self, batch: WalkBatch) -> int:
-        """Add a batch; return the number of its items that were not seen before."""
+    async def add_batch(self, batch: WalkBatch) -> None: ...
 
     async def restart(self) -> None:
         """Delete the position. Planned items stay counted, because the new walk does not plan them again."""
@@ -393,7 +392,7 @@ class Walk:
             self._has_checked_selection = True
             for text in await check_first_page(self._setup, page, [start, *self._starts]):
                 self._network.warn(text)
-        new_items = 0
+        seen_before = self._consumer.counters["items_seen"]
         for first in range(0, max(1, len(page.items)), ITEMS_AT_ONCE):
             documents = page.items[first : first + ITEMS_AT_ONCE]
             items = [ListedItem(id_of(item, start.collection), item, page.request.url) for item in documents]
@@ -405,10 +404,10 @@ class Walk:
                 self.summary.unreadable += len(page.unreadable)
                 if page.unreadable and self.summary.first_unreadable is None:
                     self.summary.first_unreadable = page.unreadable[0]
-            new_items += await self._consumer.add_batch(batch)
+            await self._consumer.add_batch(batch)
             if not self._matches_left():
                 break
-        return new_items
+        return self._consumer.counters["items_seen"] - seen_before
 
     def _matches_left(self) -> int:
         limit = self._setup.selection.max_items
