@@ -17,6 +17,7 @@ import stacpull
 from stacpull import sync
 from stacpull.engine import store_server
 from stacpull.engine.run_control import timed_stop
+from stacpull.engine.store_server import StoreOperations
 from stacpull.errors import DestinationError
 from stacpull.ledger import runs
 from stacpull.models import Page
@@ -46,9 +47,12 @@ def refused(connection: Connection) -> None:
         connection.sock.sendall(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n")
 
 
-def test_an_end_that_cannot_be_recorded_does_not_replace_the_error_of_the_run(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("where", "name"), [(runs, "end"), (StoreOperations, "write_derived_files"), (StoreOperations, "finish")]
+)
+def test_an_end_that_fails_does_not_replace_the_error_of_the_run(tmp_path, monkeypatch, where, name):
     events: list[Any] = []
-    monkeypatch.setattr(runs, "end", Mock(side_effect=DestinationError("The disk is full.")))
+    monkeypatch.setattr(where, name, Mock(side_effect=DestinationError("The disk is full.")), raising=False)
     with AssetHost(refused) as host, store_on_thread():
         source = local_items(tmp_path, [f"{host.url}/assets/{n}" for n in range(40)])
         options = quick(max_failures=2, concurrency=2)

@@ -392,9 +392,9 @@ class MirrorRun:
     async def _recover_and_transfer(self) -> None:
         """Do the work of the run. After an error, publish what was received, and write the catalogs."""
         calls = self._store_client.calls
-        async with run_at_end(calls.finish, ignored=Exception):
+        async with run_at_end(calls.finish):
             await calls.recover()
-            async with run_at_end(self._write_catalogs, ignored=InterruptedRunError):
+            async with run_at_end(self._write_catalogs):
                 await self._transfer()
                 if self._setup.options.prune:
                     from stacpull.engine.prune import Pruning  # noqa: PLC0415 -- few runs prune

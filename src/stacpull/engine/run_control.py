@@ -5,7 +5,7 @@ If the source cannot be read, or a host is down, the other transfers are complet
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, nullcontext, suppress
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from stacpull.arguments import or_default
@@ -95,12 +95,12 @@ async def timed_stop(stop: asyncio.Event | None, seconds: float) -> AsyncIterato
 
 
 @asynccontextmanager
-async def run_at_end(work: Callable[[], Awaitable[None]], ignored: type[Exception]) -> AsyncIterator[None]:
-    """Do `work` after the block. If the block raises an error, errors of `work` may be `ignored`."""
+async def run_at_end(work: Callable[[], Awaitable[None]]) -> AsyncIterator[None]:
+    """Do `work` after the block. An error of the block, unless it is a stop, wins over one of `work`."""
     try:
         yield
-    except BaseException:
-        with suppress(ignored):
+    except BaseException as error:
+        with nullcontext() if isinstance(error, InterruptedRunError) else suppress(Exception):
             await work()
         raise
     await work()
