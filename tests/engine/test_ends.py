@@ -42,6 +42,21 @@ async def test_the_event_of_the_caller_stops_the_run_and_is_never_set_by_it() ->
     assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
+def test_a_run_that_is_killed_once_it_is_in_the_ledger_is_resumed(tmp_path, monkeypatch):
+    begin = runs.begin
+
+    def killed(*arguments: Any) -> None:
+        begin(*arguments)
+        raise ZeroDivisionError
+
+    source = local_items(tmp_path, [])
+    monkeypatch.setattr(runs, "begin", killed)
+    with pytest.raises(ZeroDivisionError):
+        sync.mirror(source, tmp_path / "m", options=quick())
+    monkeypatch.undo()
+    assert sync.resume(tmp_path / "m", options=quick()).state == "complete"
+
+
 def refused(connection: Connection) -> None:
     while connection.request() is not None:
         connection.sock.sendall(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n")

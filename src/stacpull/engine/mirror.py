@@ -270,10 +270,9 @@ async def run_from_source(context: RunContext, location: str, selection: Selecti
             source = runs.as_recorded(db, resolved.url, is_api=setup.source.api_root is not None)
             spec = RunSpec(source, selection, options.fixed, resolved.credential_names)
             warnings = runs.first_use_warnings(db, spec)
-            run = runs.begin(db, spec, time.time(), options.remembered)
-            if is_local(source):
+            if is_local(source):  # before the run, so that a kill leaves no run that cannot be resumed
                 note_named_source(db, source)
-            return run, warnings
+            return runs.begin(db, spec, time.time(), options.remembered), warnings
 
         async with open_dest(context) as opened:
             run, warnings = await call_ledger(opened, begin)
