@@ -92,11 +92,14 @@ def of_same_source(db: Connection, run_id: int) -> list[int]:
     """
     if exists(db, "SELECT 1 FROM runs WHERE id = ? AND kind = 'mirror'", (run_id,)):
         return [run_id]  # it takes only its own assets
-    tasks = {}
-    for rowid, source, area in db.execute(f"SELECT id, source, {_AREA} FROM runs"):
-        place = host_of(source) or source
-        tasks[rowid] = (origin_of(source), place, area)
-    return [rowid for rowid, task in tasks.items() if task == tasks[run_id]]
+    places = _places(db)
+    return [rowid for rowid, place in places.items() if place == places[run_id]]
+
+
+def _places(db: Connection) -> dict[int, tuple[object, ...]]:
+    """Return what each run reads and clips to, equal for runs of the same source."""
+    rows = db.execute(f"SELECT id, source, {_AREA} FROM runs")
+    return {rowid: (origin_of(source), host_of(source) or source, area) for rowid, source, area in rows}
 
 
 def earlier_runs_of_task(db: Connection, run_id: int) -> list[int]:
@@ -212,7 +215,10 @@ def end(db: Connection, run_id: int, state: EndState, reason: str | None, now: f
 
 
 def task_to_retry(db: Connection, kind: RunKind) -> RunToContinue | None:
-    """Return the task for the last run with something to retry, else for the last one with failures."""
+    """Return the task for the last run with something to retry, else for the last one with failures.
+
+    Sources take turns: the last run is chosen among those of the source that was not retried for longest.
+    """
     failed = "SELECT f.run FROM failed_assets f JOIN jobs j ON j.asset = f.id"
     begun = (  # by retries of the same kind, or by repairs
         "SELECT a.run FROM jobs CROSS JOIN assets a ON a.id = asset JOIN runs r ON r.id = a.run "
@@ -223,8 +229,12 @@ def task_to_retry(db: Connection, kind: RunKind) -> RunToContinue | None:
         items = "SELECT run FROM failures WHERE what IN ('item', 'json')"
         damaged = f"SELECT run FROM items WHERE json_state = {JsonState.DAMAGED}"
         parts = [failed, f"{begun} <> 'mirror'", items, damaged]
-    query = f"SELECT max(run) FROM ({' UNION ALL '.join(parts)})"
-    run_id = scalar(db, query, {"ordered": FailureKind.ORDERED})
+    query = f"SELECT id FROM runs WHERE id IN ({' UNION ALL '.join(parts)})"
+    found = column(db, query, {"ordered": FailureKind.ORDERED})
+    places = _places(db)
+    ended = "SELECT id FROM runs WHERE kind = ? AND state NOT IN ('running', 'interrupted') ORDER BY id"
+    last_turns = {places[run]: run for run in column(db, ended, (kind,))}
+    run_id = max(found, key=lambda run: (-last_turns.get(places[run], 0), run), default=0)
     if run_id == 0 and kind == "retry":
         run_id = scalar(db, "SELECT max(run) FROM failures")
     return _spec_to_redo(db, run_id, kind) if run_id else None
