@@ -17,6 +17,9 @@ from tests.net.wire_server import ReceivedRequest, WireServer, json_answer
 from tests.ran import Ran
 from tests.serving import serving_files
 
+from stacpull import Options, sync
+from stacpull.events import AssetFailed, Event
+
 COUNT = 4
 
 
@@ -161,6 +164,20 @@ def test_plan_counts_a_refused_signed_url_that_mirror_requests_again(host: Host,
     Path(mirror[1]).write_text(json.dumps(feature("i", {"data": host.url(signed)})))
     assert report(host, mirror)["assets_failed"] == 1
     assert report(host, ["plan", *mirror[1:3], "--allow-private-hosts", "--json"])["assets_pending"] == 1
+
+
+def test_sources_take_turns_in_retries_which_report_only_their_own_assets(host, mirror, tmp_path):
+    host.statuses = {"/a/0": 404, "/a/9": 404}
+    report(host, mirror)
+    Path(mirror[1]).with_name("other.ndjson").write_text(json.dumps(feature("j", {"data": host.url("/a/9")})))
+    report(host, [mirror[0], str(tmp_path / "other.ndjson"), *mirror[2:]])
+    for number, item in [("9", "j"), ("0", "i0"), ("9", "j")]:
+        host.requests.clear()
+        events = list[Event]()
+        options = Options(retries=0, allow_private_hosts=True)
+        sync.retry(mirror[2], options=options, on_event=events.append)
+        assert host.requested() == [f"/a/{number}"]
+        assert [event.item.item for event in events if isinstance(event, AssetFailed)] == [item]
 
 
 @pytest.mark.parametrize("command", ["mirror", "resume"])

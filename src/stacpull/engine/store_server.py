@@ -84,12 +84,12 @@ class StoreOperations:
     def recover(self) -> None:
         """Requeue what the run tries again, report what a retry cannot try, and complete a killed run."""
         transitions.requeue_failures(self._db, self._run)
-        failed = queries.failures(self._db) if self._run.kind == "retry" else ()
-        for record in failed:
-            if record.key:  # it has no href or no name: it failed when it was planned, and is not queued
-                item = ItemId(record.collection, record.item)
-                kind = FailureKind(record.kind)
-                self._publisher.on_event(AssetFailed(item, record.key, kind, record.message))
+        if self._run.kind == "retry":  # those not queued have no href or no name: they failed when planned
+            of_source = runs.of_same_source(self._db, self._run.id)
+            for failed in queries.failures(self._db, of_runs=of_source):
+                item = ItemId(failed.collection, failed.item)
+                event = AssetFailed(item, failed.key, FailureKind(failed.kind), failed.message)
+                self._publisher.on_event(event)
         self._publisher.remove_listed()
         self._publisher.add(Recovery(self._publisher).run(), [])
         self.write_item_json()

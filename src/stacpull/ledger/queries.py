@@ -119,8 +119,13 @@ def state_now(state: str, *, live: bool) -> "RunState":
     return "running" if live else ends.get(state, "interrupted")
 
 
-def failures(db: Connection, *, newest: int | None = None) -> Iterator["FailureRecord"]:
-    """Yield the failures of items in order, then of links and entries; or the `newest` of the last 1,000."""
+def failures(
+    db: Connection, *, newest: int | None = None, of_runs: Sequence[int] = ()
+) -> Iterator["FailureRecord"]:
+    """Yield the failures of items in order, then of links and entries; or the `newest` of the last 1,000.
+
+    With `of_runs`, yield only those of assets that these runs planned last.
+    """
     table = "failures"
     order = "f.item = 0, f.item, f.key"
     if newest is not None:
@@ -135,10 +140,10 @@ def failures(db: Connection, *, newest: int | None = None) -> Iterator["FailureR
             LEFT JOIN collections c ON c.id = i.collection
             LEFT JOIN assets a ON f.what = '' AND a.item = f.item AND a.key = f.key
             LEFT JOIN jobs j ON j.asset = a.id
-        WHERE f.what > '' OR a.state >= {AssetState.FAILED}
+        WHERE (f.what > '' OR a.state >= {AssetState.FAILED}) AND (? OR a.run {IN_LIST})
         ORDER BY {order} LIMIT coalesce(?, -1)
     """
-    rows = db.execute(query, (newest,))
+    rows = db.execute(query, (not of_runs, json_array(of_runs), newest))
     from stacpull.reports import FailureRecord  # noqa: PLC0415 -- not in the store process
 
     for row in rows:
