@@ -23,7 +23,7 @@ from stacpull.child_process import reap, spawn
 from stacpull.engine import messages, store_server
 from stacpull.engine.messages import Outcomes, error_of, error_report, framed
 from stacpull.engine.publisher import GROUP_SECONDS
-from stacpull.engine.store_server import StoreOperations
+from stacpull.engine.store_server import StoreOperations, StoreServer
 from stacpull.errors import DestinationError, MissingExtraError, StacpullError, WorkerError
 from stacpull.events import AssetFailed, Event
 from stacpull.ledger import queries
@@ -121,6 +121,23 @@ async def test_after_a_failed_sync_only_the_end_is_recorded(tmp_path, jobs, monk
     bench = await asyncio.to_thread(Bench, tmp_path)
     assert (await asyncio.to_thread(bench.states))["a"] == 1
     await asyncio.to_thread(bench.close)
+
+
+def test_of_two_errors_the_first_is_the_cause(monkeypatch: pytest.MonkeyPatch) -> None:
+    sent = list[Any]()
+    server = StoreServer(Mock(), {}, sent.append, Path())
+    second = threading.Thread(target=server._fail_with, args=[DestinationError("second")])
+
+    def translated(error: Exception, _work: object) -> Exception:
+        if not second.ident:
+            second.start()
+            second.join(0.2)
+        return error
+
+    monkeypatch.setattr(store_server, "translated_error", translated)
+    server._fail_with(DestinationError("first"))
+    second.join()
+    assert [ended.error.message for ended in sent] == ["first"]
 
 
 def fails(*_: object) -> None:

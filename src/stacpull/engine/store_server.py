@@ -207,6 +207,7 @@ class StoreServer(msgspec.Struct, eq=False):
     ledger: Path
     _queue: Queue[messages.ToStore | None] = msgspec.field(default_factory=lambda: Queue(_MAX_WAITING))
     _error: Exception | None = None
+    _failing: threading.Lock = msgspec.field(default_factory=threading.Lock)  # both threads may fail
 
     def run(self, received: Iterator[messages.ToStore]) -> None:
         reader = threading.Thread(target=self._read, args=(received,), name="stacpull-reader")
@@ -281,9 +282,10 @@ class StoreServer(msgspec.Struct, eq=False):
 
     def _fail_with(self, error: Exception) -> None:
         self.publisher.note_error(error)
-        if self._error is None:
-            self._error = translated_error(error, self.publisher.store.staged.work)
-            self.send(messages.ProcessEnded(error_report(self._error)))
+        with self._failing:
+            if self._error is None:
+                self._error = translated_error(error, self.publisher.store.staged.work)
+                self.send(messages.ProcessEnded(error_report(self._error)))
 
 
 @contextmanager
