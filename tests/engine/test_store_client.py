@@ -12,6 +12,7 @@ from queue import Queue
 from typing import Any
 from unittest.mock import Mock
 
+import msgspec
 import pytest
 from msgspec.structs import replace
 from tests.cancelling import until
@@ -106,6 +107,19 @@ async def test_a_result_follows_the_counters_that_its_call_has_changed(tmp_path,
         await store_client.calls.set_counter("items_matched", 7)
         assert [type(message) for message in sent[-2:]] == [messages.EventMessage, messages.OperationResult]
         assert sent[-2].event.counters["items_matched"] == 7
+
+
+async def test_a_call_ends_if_its_result_cannot_be_decoded(tmp_path, monkeypatch):
+    invalid = messages.RunCounters({"x": "y"})  # type: ignore[dict-item]
+    is_result = messages.OperationResult
+
+    def garbled(message: Any) -> tuple[bytes, bytes]:
+        return framed(messages.EventMessage(invalid) if isinstance(message, is_result) else message)
+
+    async with asyncio.timeout(20), opened(tmp_path) as store_client:
+        monkeypatch.setattr(store_server, "framed", garbled)
+        with pytest.raises(msgspec.ValidationError):
+            await store_client.calls.count_unreadable()
 
 
 async def test_after_a_failed_sync_only_the_end_is_recorded(tmp_path, jobs, monkeypatch):

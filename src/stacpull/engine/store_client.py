@@ -143,7 +143,12 @@ class StoreClient:
             self.fatal_error.set_result(error)
 
     def _take_message(self, data: bytes) -> None:
-        match messages.decode_to_network(data):
+        try:
+            message = messages.decode_to_network(data)
+        except msgspec.DecodeError:
+            self._socket.shutdown(socket.SHUT_RDWR)  # a call may wait for this result
+            raise
+        match message:
             case messages.OperationResult() as result:
                 self._results.popleft().set_result(result)
             case messages.EventMessage(messages.RunCounters(counters)):
