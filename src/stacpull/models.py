@@ -55,7 +55,7 @@ class ItemId(NamedTuple):
 
 
 class Then(enum.Flag):
-    """What follows a failure."""
+    """What stacpull does after a failure."""
 
     RETRY = enum.auto()  # the same request again in this run, unless the failure says otherwise
     NEXT_RUN = enum.auto()  # `mirror` and `resume` try again, once per run: it may pass, or costs no request
@@ -97,7 +97,7 @@ class FailureKind(enum.StrEnum):
     CHECKSUM = "checksum", "with a wrong checksum or size", "not what its item or server states"
     REDIRECT = "redirect", "with a redirect that is not allowed", "the message says why"  # or is a loop
     ADDRESS = "address", "at private addresses", "the message says why"  # or link-local
-    SCHEME = "scheme", "with a URL that is not supported or not allowed", "the message says why"
+    SCHEME = "scheme", "with a URL that stacpull does not request", "the message says why"
     PREFIX = "prefix", "a prefix of a bucket instead of a file", "use --expand-prefix to fetch its files"
     NAME = "name", "with a name that is taken or not allowed", "use another --layout, then retry"
     EXISTS = "exists", "blocked by another file", "the message says what to do"
@@ -332,8 +332,8 @@ class Job(Asset, frozen=True, array_like=True, kw_only=True):
     stale: bool = False  # the stored href lacks something or is outdated: the item is read again first
     required_digest: bytes | None = None  # of the earlier content, if only this is accepted (`--repair`)
     version_in_dest: VersionInDest | None = None  # the version in DEST: the request is conditional
-    href_changed: bool = False  # than planned, so the ETag of its response is not stored
-    checksum_changed: bool = False  # than planned, because the item was read again
+    href_changed: bool = False  # it differs from the planned one, so the ETag of its response is not stored
+    checksum_changed: bool = False  # the item was read again and states another checksum
     is_clipped: bool = False  # to the area of the run's `--clip`
     replanned_at: float = 0.0  # when the run planned a newer version; downloads are not shared across it
     has_failed: bool = False  # in an earlier `mirror` or `resume`: `--max-failures` does not count it again

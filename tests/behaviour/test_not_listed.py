@@ -29,6 +29,6 @@ def test_items_that_are_not_listed_any_more_are_counted_and_kept(tmp_path: Path)
         assert refreshed("a")[1] == 2  # until they are pruned or come back
         assert refreshed("a", "--max-items", "1")[1] == 0  # such a walk does not show it
         said, number = refreshed("a", "--ids", "a")  # nor does one with another selection
-        assert (number, "others   2 items of other runs, kept; `stacpull export`" in said) == (0, True)
+        assert (number, "others   2 items that this run did not select: still in DEST" in said) == (0, True)
         assert refreshed("abc")[1] == 0
     assert len(list(dest.rglob("*.bin"))) == 3

@@ -187,7 +187,7 @@ def _changes(report: MirrorReport) -> Iterator[str]:
         items = quantity(report.items_not_listed, "item")
         yield f"  unlisted {items} of earlier runs, kept; --prune=remove removes only those that are gone"
     if (others := report.items_of_other_runs - report.items_not_listed) > 0:
-        yield f"  others   {quantity(others, 'item')} of other runs, kept; `stacpull export` includes these"
+        yield f"  others   {quantity(others, 'item')} that this run did not select: still in DEST and exports"
     if report.assets_clipped:
         yield f"  clipped  {quantity(report.assets_clipped, 'file')} to the area of --clip"
     if report.assets_excluded:

@@ -67,7 +67,7 @@ class SharedDownloads(msgspec.Struct, eq=False):
     """Makes one attempt at an asset with `downloader`, unless another asset has the same href.
 
     Only the transfer is shared: a job waits for the first job with its href, then gets its bytes or a link.
-    If that job fails, the next one takes its place. Hrefs with a query are not shared: most are signed.
+    If that job fails, the next one takes its place. Hrefs with a query, usually a signature, are not shared.
     """
 
     downloader: Downloader

@@ -145,8 +145,8 @@ async def retry(
     """Try the failed assets of `dest` again, and read source items that could not be read.
 
     Arguments, result and errors are those of `resume`. `ordered` requests only assets that were not ready yet
-    (`FailureRecord.kind` "ordered"). If DEST has several sources, only the assets of one are tried;
-    `assets_failed` counts those of all sources.
+    (`FailureRecord.kind` "ordered"). If DEST has several sources, they take turns: only the assets
+    of one are tried. `assets_failed` counts those of all sources.
     """
     task_of = partial(runs.task_to_retry, kind="ordered" if ordered else "retry")
     return await _run_task(task_of, dest, options, on_event, stop, client)
@@ -242,7 +242,7 @@ def open_dest(context: RunContext) -> AbstractAsyncContextManager[OpenMirror]:
 async def _start_store_and_open_source(
     context: RunContext, resolved: ResolvedSource, selection: Selection, options: Options
 ) -> AsyncIterator[tuple[ConnectedProcess, WalkSetup]]:
-    """Start the store process, which imports its modules while SOURCE is opened. The setup has no starts."""
+    """Start the store process, which imports its modules while SOURCE is opened. `starts` is still empty."""
     event_log = context.event_log
     async with (
         enter_in_thread(run_process("stacpull.engine.store_server")) as process,
@@ -351,7 +351,7 @@ class MirrorRun:
         self._walk = Walk(setup, self._consumer)
 
     async def execute(self) -> MirrorReport:
-        """Open the mirror in the store process and make the run. Its error has the report as `report`."""
+        """Open the mirror in the store process and make the run. Its StacpullError has the report, too."""
         async with self._store_client.connect(self._stop):
             state, error = await self._mirror()
             report = await self._record_and_report(state, error)
@@ -386,7 +386,7 @@ class MirrorRun:
             return "complete", None
         if self._stop.is_set():
             return "interrupted", None
-        return "failed", StacpullError(f"The run ended early for an unknown reason: {errors.REPORT_BUG}.")
+        return "failed", StacpullError(f"The run stopped although files are pending: {errors.REPORT_BUG}.")
 
     async def _recover_and_transfer(self) -> None:
         """Do the work of the run. After an error, publish what was received, and write the catalogs."""

@@ -129,8 +129,8 @@ class FastPath(Protocol[JobT, ResultT]):
 class Pool(Generic[JobT, ResultT]):
     """Fetches the jobs of `queue`, and gives their outcomes to `sink`.
 
-    The last 49 failures that a host may have caused are not recorded yet. If the host turns out to be down,
-    these assets stay pending instead of failing. The run stops once more than `max_failures` assets have
+    Up to 49 failures wait until it is known whether their host is down. If it is down, these
+    assets stay pending instead of failing. The run stops once more than `max_failures` assets have
     failed; `uncounted` kinds do not count. A worker process (`is_worker`) leaves this to the coordinator.
     """
 

@@ -1,7 +1,7 @@
 """`--prune`: items that the source no longer has are reported and (with `=remove`) removed.
 
 A walk may be wrong, so the URL of an item must also return 404 or 410, from a trusted host. Only items that
-were last found with the same source and selection are considered. Doubtful items stay, and are reported.
+were last found with the same source and selection are considered. Unclear cases are kept and reported.
 """
 
 import asyncio

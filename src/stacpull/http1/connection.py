@@ -211,7 +211,7 @@ class ConnectionOwner(Protocol):
 
 
 class Http1Connection(asyncio.Protocol):
-    """A connection to the host `name`. It adds itself to `idle` when it can be used again."""
+    """A connection to the host `name`. After a response, it appends itself to `idle`."""
 
     def __init__(self, owner: ConnectionOwner, name: str, idle: list["Http1Connection"]) -> None:
         self._owner = owner

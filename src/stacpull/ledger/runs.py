@@ -103,7 +103,7 @@ def _places(db: Connection) -> dict[int, tuple[object, ...]]:
 
 
 def earlier_runs_of_task(db: Connection, run_id: int) -> list[int]:
-    """Return the earlier runs whose pending assets a run takes over: of its task, or for a retry, source."""
+    """Return the earlier runs, of the task or retried source, whose pending assets a run takes over."""
     has_source = f"o.kind <> 'mirror' AND o.id {IN_LIST}"
     has_task = "(o.kind, o.source, o.selection) = (r.kind, r.source, r.selection)"
     is_taken_over = f"CASE r.kind WHEN 'retry' THEN {has_source} ELSE {has_task} END"
@@ -215,10 +215,7 @@ def end(db: Connection, run_id: int, state: EndState, reason: str | None, now: f
 
 
 def task_to_retry(db: Connection, kind: RunKind) -> RunToContinue | None:
-    """Return the task for the last run with something to retry, else for the last one with failures.
-
-    Sources take turns: the last run is chosen among those of the source that was not retried for longest.
-    """
+    """Return the task for the last run with something to retry, of the source whose turn was longest ago."""
     failed = "SELECT f.run FROM failed_assets f JOIN jobs j ON j.asset = f.id"
     begun = (  # by retries of the same kind, or by repairs
         "SELECT a.run FROM jobs CROSS JOIN assets a ON a.id = asset JOIN runs r ON r.id = a.run "
@@ -235,7 +232,7 @@ def task_to_retry(db: Connection, kind: RunKind) -> RunToContinue | None:
     ended = "SELECT id FROM runs WHERE kind = ? AND state NOT IN ('running', 'interrupted') ORDER BY id"
     last_turns = {places[run]: run for run in column(db, ended, (kind,))}
     run_id = max(found, key=lambda run: (-last_turns.get(places[run], 0), run), default=0)
-    if run_id == 0 and kind == "retry":
+    if run_id == 0 and kind == "retry":  # only failures that cannot be tried
         run_id = scalar(db, "SELECT max(run) FROM failures")
     return _spec_to_redo(db, run_id, kind) if run_id else None
 

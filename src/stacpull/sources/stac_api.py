@@ -389,7 +389,7 @@ class ApiSource(Source):
             walked = start.filtered_pages(page_size, on_notice)
         else:
             walked = reader.pages(start.request)
-        skipped = set[int]()  # hashes of pages that have only items of other collections
+        skipped = set[int]()  # hashes of pages whose readable items are all of other collections
         async with aclosing(walked) as pages:
             async for page in pages:
                 items = page.items
@@ -401,7 +401,7 @@ class ApiSource(Source):
                 ids = hash(tuple(item["id"] for item in page.items))
                 if items or page.next is None or page.loop_reason or ids in skipped:
                     yield replace(page, items=items, announced=None)
-                skipped.add(ids)  # not yielded the first time, because empty pages end a walk
+                skipped.add(ids)  # not yielded the first time: empty pages end a walk
 
     async def _collections_of(self, ids: tuple[str, ...], endpoint: SearchEndpoint) -> set[str] | None:
         can_search = len(ids) <= _MAX_IDS and endpoint.can_send({"ids": list(ids)})
