@@ -433,8 +433,7 @@ def _time(value: object) -> str | None:
     if isinstance(value, str) or hasattr(value, "item"):  # NumPy's
         return read_text(str(value))
     if isinstance(value, datetime) and isinstance(value.year, int):  # not pandas' NaT
-        aware = value if value.tzinfo is not None else value.replace(tzinfo=UTC)
-        return rfc3339(in_utc(aware))
+        return rfc3339(in_utc(value if value.tzinfo is not None else value.replace(tzinfo=UTC)))
     return value.isoformat() if isinstance(value, date) else None
 
 

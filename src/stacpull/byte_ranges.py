@@ -36,5 +36,4 @@ def leading_length(ranges: ByteRanges) -> int:
 def gaps_in(ranges: ByteRanges, total: int) -> ByteRanges:
     starts = [0, *(received.end for received in ranges)]
     ends = [*(min(received.start, total) for received in ranges), total]
-    gaps = map(ByteRange, starts, ends)
-    return tuple(gap for gap in gaps if gap.start < gap.end)
+    return tuple(gap for gap in map(ByteRange, starts, ends) if gap.start < gap.end)

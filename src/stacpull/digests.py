@@ -50,8 +50,7 @@ def new_hasher(algorithm: str) -> Hasher:
 
 def as_checksum(digest: bytes) -> Checksum:
     _, crc_size = _CRCS["crc64nvme"]  # the ledger records this or a SHA-256 (`--checksum`)
-    algorithm = "crc64nvme" if len(digest) == crc_size else "sha256"
-    return Checksum(algorithm, digest)
+    return Checksum("crc64nvme" if len(digest) == crc_size else "sha256", digest)
 
 
 def digest_of(algorithm: str, body: bytes | memoryview) -> bytes:

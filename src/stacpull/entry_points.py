@@ -78,8 +78,7 @@ def names(group: str, *, everywhere: bool = False) -> list[str]:
 
 
 def _is_installed(target: str) -> bool:
-    package = re.split("[.:]", target)[0]
-    return find_spec(package) is not None
+    return find_spec(re.split("[.:]", target)[0]) is not None
 
 
 @cache

@@ -38,8 +38,7 @@ def proxy_of(url: str) -> Proxy | None:
     for name in names:
         text = os.environ.get(name, "").strip()
         if text and not is_bypassed(host, port or 0):
-            proxy_url = text if "://" in text else f"http://{text}"
-            return Proxy(proxy_url, name)
+            return Proxy(text if "://" in text else f"http://{text}", name)
     return None
 
 

@@ -180,8 +180,7 @@ def classes(session: CommandSession, source: str, counts: bool) -> None:
         for name in sorted(info.classes, key=str.casefold):
             counted = "" if info.counts is None else f" ({info.counts.get(name, 0):,})"
             lines.append(f"- {name}{counted}")
-    found = [info.to_json() for info in lists]
-    session.print({"collection": collection, "classes": found}, lines)
+    session.print({"collection": collection, "classes": [info.to_json() for info in lists]}, lines)
 
 
 _OF_DEST = (

@@ -215,8 +215,7 @@ class Display:
         if isinstance(now, Stage):
             if not (now.done or now.total):
                 return _Shown([f"{now.name} ({duration(self._silent())})"], [])
-            steps = of_total(now.done, now.total)
-            return _Shown([now.name], [steps], now.done, now.total)
+            return _Shown([now.name], [of_total(now.done, now.total)], now.done, now.total)
         figures = [f"{of_total(now.files, now.files_expected)} files checked"]
         remaining = max(0, (now.bytes_expected or 0) - now.bytes)  # files may have become longer
         if remaining and now.bytes and now.seconds >= Rates.WINDOW_SECONDS:
@@ -269,8 +268,7 @@ class Display:
         # failures are events, which come before the counters
         failed = max(now.assets_failed, self.failures.total()) - gone
         failed -= sum(self.failures[kind] for kind in NOT_FAILURES)
-        counts = self.failures.most_common()
-        kinds = {kind: number for kind, number in counts if kind not in COUNTED_APART}
+        kinds = {kind: number for kind, number in self.failures.most_common() if kind not in COUNTED_APART}
         what = f"failed ({', '.join(named_counts(kinds))})" if kinds else "failed"
         problems = named_counts({what: max(0, failed), FailureKind.GONE.meaning: gone})
         return problems + quantities((now.retries, "retry", "retries"))

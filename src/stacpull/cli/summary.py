@@ -210,8 +210,7 @@ def by_reason(reasons: Mapping[str, int]) -> str:
 
 def per_name(numbers: Mapping[str, int]) -> str:
     by_name = dict(sorted(numbers.items()))
-    most_first = Counter(by_name).most_common()
-    return ", ".join(f"{name}: {number:,}" for name, number in most_first)
+    return ", ".join(f"{name}: {number:,}" for name, number in Counter(by_name).most_common())
 
 
 def next_steps(

@@ -215,8 +215,7 @@ class Options(Arguments):
     def with_stored(self, stored: Mapping[str, Any]) -> Self:
         """Return these options with the values that a run has stored. Other values are ignored."""
         names = _declared_as("fixed") | _declared_as("remembered")
-        known = {name: value for name, value in stored.items() if name in names}
-        return attrs.evolve(self, **known)
+        return attrs.evolve(self, **{name: value for name, value in stored.items() if name in names})
 
     def without_secrets(self) -> Self:
         """Return these options without the fields whose types hold secrets."""

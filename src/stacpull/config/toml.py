@@ -79,8 +79,7 @@ class TomlEntry(NamedTuple):
 
     @property
     def children(self) -> list[Self]:
-        pairs = self.content.items()
-        return [self._replace(keys=(*self.keys, key), content=value) for key, value in pairs]
+        return [self._replace(keys=(*self.keys, key), content=value) for key, value in self.content.items()]
 
     def read(self, reader: Callable[[Any], T]) -> T:
         return Setting(self.value, f"{self.where}:").read(reader)

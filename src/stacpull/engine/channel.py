@@ -142,8 +142,7 @@ class OutcomeSender(OutcomeSink[Job, FetchResult]):
         masked = failure.masked(self._secrets)
         if failure.kind is FailureKind.ORDERED:
             masked = msgspec.structs.replace(masked, attempts=0)
-        failed = OutcomeWithoutFile(job.rowid, job.item_rowid, job.generation, masked)
-        self._batch.without_file.append(failed)
+        self._batch.without_file.append(OutcomeWithoutFile(job.rowid, job.item_rowid, job.generation, masked))
         self._send_if_due()
 
     async def flush(self) -> None:

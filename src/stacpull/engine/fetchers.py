@@ -86,8 +86,7 @@ class SharedDownloads(msgspec.Struct, eq=False):
                     download.ended = asyncio.Event()
                 await download.ended.wait()
             if isinstance(download.file, AssetFile):
-                reused = await self._reuse(job, download.job, download.file)
-                return reused or await self.downloader.fetch(job)
+                return await self._reuse(job, download.job, download.file) or await self.downloader.fetch(job)
         download = self.by_href[key] = Download(job, key)
         return await self.complete_after(download, self.downloader.fetch(job))
 
@@ -172,8 +171,7 @@ class AdoptingFetcher(NamedTuple):
 
     async def _existing(self, job: Job) -> AssetFile | None:
         if job.name is not None:
-            path = path_in_dest(job.directory, job.name)
-            if not await asyncio.to_thread(self.store.has, path):
+            if not await asyncio.to_thread(self.store.has, path_in_dest(job.directory, job.name)):
                 return None
             if job.checksum is not None:
                 return await asyncio.to_thread(self._existing_file, job, "", {})

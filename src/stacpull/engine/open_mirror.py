@@ -46,8 +46,7 @@ def open_mirror(
                 raise DestinationError(f"{text}: choose another DEST, or move it away.")
     location = None
     if bucket is not None:
-        mirror_id = bucket.mirror or os.urandom(16).hex()
-        location = replace(bucket, mirror=mirror_id, run=os.urandom(16).hex())
+        location = replace(bucket, mirror=bucket.mirror or os.urandom(16).hex(), run=os.urandom(16).hex())
         if not (work / OWN_DIRECTORY).exists():  # try the keys before anything is created
             with open_files(work, location, hooks) as files, suppress(FileNotFoundError):
                 next(files.walk(frozenset(), f"{OWN_DIRECTORY}/"), None)

@@ -70,8 +70,7 @@ class JobQueue(_Waitable, Generic[JobT]):
         return bool(self._jobs)
 
     def take(self, limit: int) -> list[JobT]:
-        count = min(limit, len(self._jobs))
-        taken = [self._jobs.popleft() for _ in range(count)]
+        taken = [self._jobs.popleft() for _ in range(min(limit, len(self._jobs)))]
         self.changed.set()
         return taken
 

@@ -94,8 +94,7 @@ async def _label_counts(
             seen |= items.keys()
             for item in new_items:
                 labels = item_labels(object_or_empty(item.get("properties")), label_property)
-                spellings = {spelled.setdefault(fold_label(name), name.strip()) for name in labels}
-                counts.update(spellings)
+                counts.update({spelled.setdefault(fold_label(name), name.strip()) for name in labels})
             network.emit(Stage("counting items", len(seen)))
             for entry in page.unreadable[-1:]:
                 network.warn(f"An entry of SOURCE cannot be read: {entry.name}: {entry.failure.message}")

@@ -137,8 +137,7 @@ class MirrorCheck:
                 group = list(islice(remaining, _GROUP))
                 if not group:
                     break
-                starts = range(0, len(group), _AT_ONCE)
-                batches = [group[start : start + _AT_ONCE] for start in starts]
+                batches = [group[start : start + _AT_ONCE] for start in range(0, len(group), _AT_ONCE)]
                 for states in threads.map(partial(self.file_states, files), batches):
                     for expected, state in states:
                         if state.size is not None:

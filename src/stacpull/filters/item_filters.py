@@ -103,8 +103,7 @@ class ShardFilter(ItemFilter):
     def __call__(self, item: Json, _properties: Json) -> str | None:
         number, count = self._value
         rank = _hash(str(item.get("id")), b"shard")
-        own_number = rank % count + 1
-        return None if own_number == number else "shard"
+        return None if rank % count + 1 == number else "shard"
 
 
 def rank_of(seed: int, item_id: str) -> int:
@@ -237,8 +236,7 @@ class CloudCoverFilter(ItemFilter):
         return None if cover <= self._value else "cloud cover"
 
     def pushed_down(self) -> Json:
-        cover = {"property": "eo:cloud_cover"}
-        return {"condition": {"op": "<=", "args": [cover, self._value]}}
+        return {"condition": {"op": "<=", "args": [{"property": "eo:cloud_cover"}, self._value]}}
 
 
 def _end_text(end: datetime | None) -> str:

@@ -30,8 +30,7 @@ NOMENCLATURES: Final[dict[str, tuple[str, ...]]] = {"clc43": CLC43, "ben19": BEN
 
 
 def fold_label(name: str) -> str:
-    decomposed = normalize("NFD", name.strip())
-    return normalize("NFC", decomposed.casefold())
+    return normalize("NFC", normalize("NFD", name.strip()).casefold())
 
 
 _TO_BEN19: Final = _CLASSES | {name: name for name in BEN19}
@@ -114,8 +113,7 @@ def check_labels(selection: Selection, classes: Mapping[str, tuple[str, ...]]) -
     elif selection.label_property is not None or _UNNAMED in classes:
         known = classes.get(selection.label_property or _UNNAMED, ())
     else:  # the labels are in `label:overviews`
-        lists = [names for title, names in classes.items() if title not in _FLAGS]
-        known = sum(lists, ())
+        known = sum([names for title, names in classes.items() if title not in _FLAGS], ())
     if wanted and not known:
         quoted = ", ".join(repr(label) for label in wanted)
         return [f"The collection has no list of label classes: {quoted} could not be checked."]

@@ -57,8 +57,7 @@ class SelectionFilter(msgspec.Struct, frozen=True):
         return {**counts, "sample": matched - self.sample}
 
     def warnings(self, counts: LeftOut, *, complete: bool = False) -> list[str]:
-        texts = [each.warnings(counts, complete=complete) for each in self.filters]
-        return list(chain.from_iterable(texts))
+        return list(chain.from_iterable([each.warnings(counts, complete=complete) for each in self.filters]))
 
 
 class PushedDown(NamedTuple):

@@ -50,8 +50,7 @@ def box_shape(bbox: Sequence[float]) -> shapely.Geometry:
     """Return the rectangle of a bbox, which may be a line or a point; two if it crosses the antimeridian."""
     if len(bbox) not in (4, 6):
         raise ValueError("a box has four numbers, or six with heights")
-    boxes = split_at_antimeridian(bbox)
-    corners = [shapely.MultiPoint([box[:2], box[2:]]) for box in boxes]
+    corners = [shapely.MultiPoint([box[:2], box[2:]]) for box in split_at_antimeridian(bbox)]
     # valid, because a union leaves out a polygon without area
     return shapely.union_all(shapely.make_valid(shapely.envelope(corners)))
 

@@ -126,8 +126,7 @@ class _AiohttpResponse:
                 raise TransferError(_failure_of(error, host)) from error
             if not piece:
                 return
-            waited = time.monotonic() - started
-            if minimum_rate.is_too_slow(waited, len(piece)):
+            if minimum_rate.is_too_slow(time.monotonic() - started, len(piece)):
                 raise TransferError(ResponseFault.TOO_SLOW.failure(host))
             yield piece
 
@@ -141,8 +140,7 @@ class _Resolver(aiohttp.ThreadedResolver):
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
     ) -> list[ResolveResult]:
         results = await super().resolve(host, port, family)
-        addresses = [address["host"] for address in results]
-        allowed = self._policy.allowed(host, addresses)
+        allowed = self._policy.allowed(host, [address["host"] for address in results])
         return [address for address in results if address["host"] in allowed]
 
 

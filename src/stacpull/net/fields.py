@@ -70,8 +70,7 @@ def content_length(headers: Headers) -> int | None:
 def content_range(headers: Headers) -> ContentRange:
     """Return `Content-Range` (RFC 9110, 14.4): without values if it is absent, invalid or not in bytes."""
     match = _CONTENT_RANGE.fullmatch(headers.get("Content-Range", "").strip())
-    numbers = match.groups("") if match else ()
-    return ContentRange(*map(whole_number, numbers))
+    return ContentRange(*map(whole_number, match.groups("") if match else ()))
 
 
 def requested_range(field: str) -> slice | None:
@@ -82,8 +81,7 @@ def requested_range(field: str) -> slice | None:
     first, last = map(whole_number, match.groups())
     if first is None:
         return slice(-last, None) if last else None  # the last bytes
-    stop = None if last is None else last + 1
-    return slice(first, stop)
+    return slice(first, None if last is None else last + 1)
 
 
 def whole_number(text: str) -> int | None:

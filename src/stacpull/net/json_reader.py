@@ -108,10 +108,8 @@ def decode_without_features(data: bytes) -> Json | None:
         return None
     try:
         members = msgspec.json.decode(data, type=dict[str, msgspec.Raw])
-        text_of_features = members.pop("features", b"")
-        features = msgspec.json.decode(text_of_features, type=list[msgspec.Raw])
-        document = {name: orjson.loads(bytes(text)) for name, text in members.items()}
-        return document | {"features": features}
+        features = msgspec.json.decode(members.pop("features", b""), type=list[msgspec.Raw])
+        return {name: orjson.loads(bytes(text)) for name, text in members.items()} | {"features": features}
     except (msgspec.DecodeError, orjson.JSONDecodeError):
         return None
 

@@ -112,8 +112,7 @@ class _ItemPlan(msgspec.Struct):
                 path = "/".join(filter(None, names))
                 text = f"Asset {first.key!r} already has the path {path!r}: "
                 remedy = "repeat `mirror` with {key} in --layout, then `retry`."
-                failure = Failure(FailureKind.NAME, text + remedy)
-                self.problems.append((asset.key, failure))
+                self.problems.append((asset.key, Failure(FailureKind.NAME, text + remedy)))
         self.assets = list(by_path.values())
 
     def _add_each(self, assets: Json) -> None:
@@ -145,8 +144,7 @@ class _ItemPlan(msgspec.Struct):
                 self.web_pages.append(key)
             else:
                 own_href = hrefs.stated_href(asset) if selection.prefer else href  # names are as without it
-                suffix = hrefs.suffix_of(own_href or href, media_type)
-                path = self.layout.path(key, suffix)
+                path = self.layout.path(key, hrefs.suffix_of(own_href or href, media_type))
                 size, checksum = size_and_checksum(asset)
                 self.assets.append(Asset(key, href, *path, size, checksum, media_type, found[1:]))
 
@@ -187,8 +185,7 @@ def version_of(item: PlannedItem) -> str:
 def with_template(asset: Any, template: Any) -> Any:
     if not isinstance(template, dict) or not isinstance(asset, dict):
         return asset
-    stated = {name: value for name, value in asset.items() if value}
-    return template | stated
+    return template | {name: value for name, value in asset.items() if value}
 
 
 def size_and_checksum(asset: Json) -> tuple[int | None, Checksum | None]:

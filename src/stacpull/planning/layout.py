@@ -129,8 +129,7 @@ class ItemLayout(msgspec.Struct, frozen=True):
         values = {"key": key, "ext": ext}
         directory = self.directory
         if directory is None:
-            names = [_fill(segment, values) for segment in self.directories]
-            directory = safe_subdirectory("", names)
+            directory = safe_subdirectory("", [_fill(segment, values) for segment in self.directories])
         if not self.needs_filename:
             return directory, name_in(directory, _fill(self.name, values)), None
         template = ""
@@ -138,8 +137,7 @@ class ItemLayout(msgspec.Struct, frozen=True):
             if isinstance(piece, Field) and piece.name == "filename":
                 template += str(piece)
             else:
-                text = _fill([piece], values)
-                template += text.replace("{", "{{").replace("}", "}}")
+                template += _fill([piece], values).replace("{", "{{").replace("}", "}}")
         return directory, None, template
 
 
@@ -162,8 +160,7 @@ def final_name(name: str | None, name_template: str | None, filename: str, direc
     """Return a safe name. `filename` is the last segment of the resolved URL, percent-decoded but unsafe."""
     if name is not None:
         return name
-    pieces = _name_pieces(name_template or "{filename}")
-    return name_in(directory, _fill(pieces, {"filename": filename}))
+    return name_in(directory, _fill(_name_pieces(name_template or "{filename}"), {"filename": filename}))
 
 
 def safe_subdirectory(directory: str, names: Iterable[str]) -> str:

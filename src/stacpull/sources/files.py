@@ -99,8 +99,7 @@ class ItemsFile(Source):
         self._has_selected = self._has_selected or bool(selected)
         if is_last and self._other_collections and not self._has_selected:
             others = list(self._other_collections)
-            text = documents.no_collection_text(self.url, min(start.selected), others)
-            self._reader.warn(text)
+            self._reader.warn(documents.no_collection_text(self.url, min(start.selected), others))
         elif is_last and first is not None and not self._has_items:
             raise SourceError(f"SOURCE has no valid item: {first.name}: {first.failure.message}")
         return Page(start.request, selected, None, None, unreadable=unreadable)

@@ -83,8 +83,7 @@ class SearchEndpoint(NamedTuple):
         needs_body = len(url) > _LONG_URL or isinstance(query.get("filter"), dict)
         if self.body is None or not needs_body:
             return PageRequest(url)
-        plain_url = self.url.partition("?")[0]
-        return PageRequest(plain_url, "POST", {**self.body, **query})
+        return PageRequest(self.url.partition("?")[0], "POST", {**self.body, **query})
 
     def can_send(self, query: Json) -> bool:
         return self.body is not None or len(self.request(query).url) <= _LONG_URL
@@ -408,8 +407,7 @@ class ApiSource(Source):
         if not can_search:
             return None
         unique = sorted(set(ids))
-        found = await self._items_by_id(endpoint, unique, whole=True)
-        items = [document.members for document in found]
+        items = [document.members for document in await self._items_by_id(endpoint, unique, whole=True)]
         if sorted(item["id"] for item in items) != unique:  # endings of ids, or ids of several items
             return None
         collections = {item.get("collection") or "" for item in items}

@@ -202,8 +202,7 @@ class TreeSource(Source):
         if root is None or request.url != self.url:
             root = await documents.read_root(self._reader, request.url)
         top = _Branch.from_document(root)
-        other_roots = self._urls_of(start.collection)[1:]
-        walk = _walk(self._reader, top, self._id, other_roots)
+        walk = _walk(self._reader, top, self._id, self._urls_of(start.collection)[1:])
         self._add(top)
         del root, top
         items: list[Json] = []

@@ -161,8 +161,7 @@ class LocalStore(DirectoryFiles):
     def find(self, path: str) -> tuple[int, int] | None:
         directory, _, name = path.rpartition("/")
         try:
-            fd = self.directory(directory, make=False)
-            file_stat = os.stat(name, dir_fd=fd, follow_symlinks=False)
+            file_stat = os.stat(name, dir_fd=self.directory(directory, make=False), follow_symlinks=False)
         except OSError as error:
             if is_destination_failure(error) and error.errno != errno.ENOENT:
                 raise destination_error(error, self.path) from error

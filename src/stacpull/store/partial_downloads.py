@@ -200,8 +200,7 @@ class PartialDownload:
             for offset, data in pieces:
                 written = os.pwrite(self._file.fileno(), data, offset)
                 while written < len(data):
-                    rest = memoryview(data)[written:]
-                    written += os.pwrite(self._file.fileno(), rest, offset + written)
+                    written += os.pwrite(self._file.fileno(), memoryview(data)[written:], offset + written)
             if self._log is not None:
                 records = b"".join(staging.RECORD.pack(*added) for added in new_ranges)
                 written = os.pwrite(self._log.fileno(), records, self._log_end)

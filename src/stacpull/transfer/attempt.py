@@ -225,8 +225,7 @@ class _Attempt(msgspec.Struct, eq=False):
         return file
 
     def _open(self, headers: Headers, accept: frozenset[int]) -> Exchange:
-        request = Request(self.job.href, headers=headers)
-        return self.downloader.client.stream(request, accept=accept)
+        return self.downloader.client.stream(Request(self.job.href, headers=headers), accept=accept)
 
     def _stated_body(self, response: Exchange) -> tuple[ReceivedBody, AsyncGenerator[Chunk]]:
         """Return what a response states about its body, and the body, decoded unless the file is coded.

@@ -91,8 +91,7 @@ def _add_md5_in_etag(stated: StatedChecksums, headers: Headers) -> None:
     etag = headers.get("ETag", "").strip('"')
     if len(etag) == _MD5_HEX:
         with suppress(ValueError):
-            digest = base64.b16decode(etag, casefold=True)
-            stated.setdefault(Checksum("md5", digest), "ETag")
+            stated.setdefault(Checksum("md5", base64.b16decode(etag, casefold=True)), "ETag")
 
 
 def is_gzip_file(job: Job, url: str, headers: Headers) -> bool:

@@ -51,8 +51,7 @@ class LocalTransport:
             if not stat.S_ISREG(file_stat.st_mode):
                 os.close(descriptor)
                 raise _disk_error(FailureKind.HTTP, f"{shown_path} is not a file that can be read.")
-            stream = os.fdopen(descriptor, "rb", buffering=0)
-            return path, opened.enter_context(stream), file_stat
+            return path, opened.enter_context(os.fdopen(descriptor, "rb", buffering=0)), file_stat
         except (FileNotFoundError, NotADirectoryError):
             kind = FailureKind.GONE
             if shown_path != self._source and not os.path.exists(self._source):  # noqa: PTH110 -- never raises

@@ -136,8 +136,7 @@ class S3Transport(CallbackTransport):
             signed_get = self._fields({}, *context)
             self._signed_gets[key_in_cache] = signed_get
         fields, authorize = signed_get
-        outgoing = Request(endpoint.origin + path, headers=fields)
-        prepared = http.prepare(outgoing, authorize("GET", path))
+        prepared = http.prepare(Request(endpoint.origin + path, headers=fields), authorize("GET", path))
         if prepared is None:
             return None
         return PreparedRequest(prepared.host, prepared.request_bytes, partial(self._corrected, context))
