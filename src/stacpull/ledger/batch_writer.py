@@ -42,6 +42,11 @@ class BatchWriter:
         self.publish_all = publish_all
         other_runs = column(db, "SELECT id FROM runs WHERE source <> ?", (run.source,))
         self.runs_of_other_sources = set(other_runs)
+        has_metadata = "SELECT 1 FROM runs WHERE json_extract(fixed, '$.metadata') IS NOT 'none'"
+        self.keeps_documents = exists(db, has_metadata)
+        if not self.keeps_documents:  # of earlier versions of stacpull
+            is_readable = "EXISTS (SELECT 1 FROM items i WHERE i.id = item AND href IS NOT NULL)"
+            db.execute(f"DELETE FROM documents WHERE {is_readable}")
         self._directories = queries.collection_directories(db)
         self._folded_directories = set(map(fold, self._directories.values()))
         # documents older than those of an earlier run: planned last, if SOURCE lists no newer ones
@@ -479,7 +484,12 @@ class _BatchChanges:
         change.rewrites_json |= is_outdated or state == JsonState.DAMAGED
         # relative hrefs in a document that is not written yet are resolved against the URL of its item
         is_moved = change.before.href != change.row.href and state != JsonState.CURRENT
-        if item.is_collection or not (change.rewrites_json or change.lacks_file or is_moved):
+        # without metadata, only a repair needs a document, if it cannot read the item again
+        keeps = self._writer.keeps_documents or item.href is None
+        is_needed = change.rewrites_json or change.lacks_file or is_moved
+        if not is_needed and state == JsonState.ABSENT:  # perhaps after runs with `--metadata none`
+            is_needed = not exists(self._db, "SELECT 1 FROM documents WHERE item = ?", (change.row.id,))
+        if item.is_collection or not (keeps and is_needed):
             return state
         self._rows.documents.append((change.row.id, item.public_json))
         if state in {JsonState.CURRENT, JsonState.WRITING}:

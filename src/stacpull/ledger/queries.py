@@ -245,7 +245,7 @@ def collection_rows(db: Connection) -> list[CollectionRow]:
     """Return the collections that have items or own assets in the mirror, in the order of the walk."""
     directories = collection_directories(db)
     has_files = "EXISTS (SELECT 1 FROM files_in_dest a WHERE a.item = i.id)"
-    is_in_mirror = f"({_IS_STORED} OR i.name = '{OWN_ASSETS_ID}' AND {has_files})"
+    is_in_mirror = f"iif(i.name = '{OWN_ASSETS_ID}', {has_files}, i.version IS NOT NULL)"
     has_items = f"EXISTS (SELECT 1 FROM items i WHERE i.collection = c.id AND {is_in_mirror})"
     query = f"SELECT c.id, c.name, c.document FROM collections c WHERE {has_items} ORDER BY c.id"
     own = f"SELECT max(id) FROM items WHERE hash = ? AND +collection = ? AND name = '{OWN_ASSETS_ID}'"
