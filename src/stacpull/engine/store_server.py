@@ -182,7 +182,10 @@ class StoreOperations:
                 if item_json is not None:
                     digest.update(item_json + b"\n")
                     file.write(item_json + b"\n")
-        self._publisher.place_file(path, NDJSON_FILE, digest.digest())
+        if digest.digest() == meta.file_digests(self._db).get(path) == self._store.state_of(path).digest:
+            self._store.staged.remove_part(NDJSON_FILE)
+        else:
+            self._publisher.place_file(path, NDJSON_FILE, digest.digest())
 
     def _entry(self, row: queries.CollectionRow) -> CollectionEntry:
         def items() -> Iterator[tuple[str, str]]:
