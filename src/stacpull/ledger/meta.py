@@ -7,6 +7,7 @@ from sqlite3 import Connection
 ADOPTING = "adopting"  # DEST may have files that its ledger, an older copy, lacks
 BOOT = "boot"  # the boot ID of the last run, once the files of earlier runs had been checked
 POSITION = "position:"  # with the number of a run: the next page to read, JSON
+SELECTION = "selection:"  # with the number of a run that may be resumed: all of a long selection, JSON
 _BUCKET = "bucket"
 # prefixes of names
 _NAMED_SOURCE = "named source:"

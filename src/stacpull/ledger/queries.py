@@ -108,7 +108,7 @@ def run_status(db: Connection) -> dict[str, Any]:
         "reason": ": ".join(filter(None, reasons)) or None,
         "walk_ended": run["walk_ended"] if run["kind"] == "mirror" else walk_ended,
         "position": meta.get(db, f"{meta.POSITION}{current}"),
-        "selection": runs.decoded_options(run["selection"]),
+        "selection": runs.stored_selection(db, current),
         "options": runs.decoded_options(run["fixed"]) | runs.decoded_options(run["remembered"]),
     }
 

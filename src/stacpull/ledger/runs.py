@@ -30,9 +30,9 @@ EndState = Literal["complete", "interrupted", "failed"]
 LEFT_OUT = "left out: "  # starts the name of a counter: how many items a filter left out, by reason
 USAGE = ("bytes_fetched", "requests", "retries", "seconds")
 LAST_UNFINISHED = "SELECT max(id) FROM runs WHERE state NOT IN ('complete', 'superseded')"
-# a selection may have a million IDs, so only one with "clip" is decoded
-_HAS_MAX_ITEMS = "instr(selection, '\"max_items\":') > 0"
-_AREA = "iif(instr(selection, '\"clip\":') > 0, json_extract(selection, '$.clip'), NULL)"
+_MAX_SELECTION = 1000  # characters: a run stays in the ledger for good, and `--ids` may name a million items
+_ONLY_OF_WALKS = frozenset({"ids", "intersects", "filter"})  # retries and repairs need none of them
+_DIGESTS = "digests"  # in place of these members of a selection that is longer
 
 
 class RunSpec(msgspec.Struct, frozen=True):
@@ -98,7 +98,7 @@ def of_same_source(db: Connection, run_id: int) -> list[int]:
 
 def _places(db: Connection) -> dict[int, tuple[object, ...]]:
     """Return what each run reads and clips to, equal for runs of the same source."""
-    rows = db.execute(f"SELECT id, source, {_AREA} FROM runs")
+    rows = db.execute("SELECT id, source, json_extract(selection, '$.clip') FROM runs")
     return {rowid: (origin_of(source), host_of(source) or source, area) for rowid, source, area in rows}
 
 
@@ -148,23 +148,50 @@ def begin(db: Connection, spec: RunSpec, now: float, remembered: Mapping[str, An
     selected = attrs.asdict(  # without defaults, so that a later version may add fields
         spec.selection, filter=lambda field, value: value != getattr(defaults, field.name)
     )
+    selection = as_json(selected)
     values = {
         "kind": spec.kind,
         "source": spec.source,
-        "selection": as_json(selected),
+        "selection": _shortened(selection),
         "fixed": as_json(spec.fixed),
         "names": as_json(spec.credential_names),
         "remembered": as_json(remembered),
         "now": now,
     }
     with transaction(db):
+        # earlier versions of stacpull stored all of each selection
+        for run_id in column(db, "SELECT id FROM runs WHERE length(selection) > ?", (_MAX_SELECTION,)):
+            (text,) = column(db, "SELECT selection FROM runs WHERE id = ?", (run_id,))
+            if _shortened(text) != text:
+                meta.put(db, f"{meta.SELECTION}{run_id}", text)
+                db.execute("UPDATE runs SET selection = ? WHERE id = ?", (_shortened(text), run_id))
         continued = db.execute(_CONTINUE_LAST, values).fetchone()
         if continued is not None:
             return load(db, continued[0])
         db.execute("DELETE FROM seen")
         db.execute(_END_OTHERS, values)
         run_id = scalar(db, _INSERT_RUN, values)
+        if values["selection"] != selection:
+            meta.put(db, f"{meta.SELECTION}{run_id}", selection)
+        ended = f"SELECT '{meta.SELECTION}' || id FROM runs WHERE state IN ('complete', 'superseded')"
+        db.execute(f"DELETE FROM meta WHERE key IN ({ended})")
     return replace(load(db, run_id), resumed=False)
+
+
+def _shortened(selection: str) -> str:
+    """Return a selection, with digests in place of members if it is long; equal ones stay equal."""
+    fields = decoded_options(selection) if len(selection) > _MAX_SELECTION else {}
+    members = fields.keys() & _ONLY_OF_WALKS
+    digests = {name: text_hash(as_json(fields.pop(name))) for name in members}
+    return as_json({**fields, _DIGESTS: digests}) if digests else selection
+
+
+def stored_selection(db: Connection, run_id: int) -> dict[str, Any]:
+    """Return the selection of a run; without its long members if another run began after its end."""
+    (short,) = column(db, "SELECT selection FROM runs WHERE id = ?", (run_id,))
+    fields = decoded_options(meta.get(db, f"{meta.SELECTION}{run_id}") or short)
+    fields.pop(_DIGESTS, None)
+    return fields
 
 
 def as_recorded(db: Connection, source: str, *, is_api: bool) -> str:
@@ -258,11 +285,9 @@ def _spec_of_run(db: Connection, run_id: int) -> RunToContinue:
     from stacpull.selection import Selection  # noqa: PLC0415 -- not needed in the store process
 
     run = load(db, run_id)
-    query = "SELECT selection, credential_names FROM runs WHERE id = ?"
-    selection, names = db.execute(query, (run.id,)).fetchone()
-    fields = decoded_options(selection)
-    known = {field.name for field in attrs.fields(Selection)}
-    unknown = sorted(fields.keys() - known)
+    (names,) = column(db, "SELECT credential_names FROM runs WHERE id = ?", (run.id,))
+    fields = stored_selection(db, run.id)
+    unknown = sorted(fields.keys() - {field.name for field in attrs.fields(Selection)})
     if unknown:
         raise UsageError(
             f"Another version of stacpull started the run with {', '.join(unknown)}, which this version "
@@ -272,8 +297,7 @@ def _spec_of_run(db: Connection, run_id: int) -> RunToContinue:
         selected = Selection(**fields)
     except (ValueError, TypeError, UsageError) as error:
         raise sqlite3.DatabaseError(f"Could not decode the selection of a run: {error}") from error
-    credential_names = tuple(orjson.loads(names))
-    spec = RunSpec(run.source, selected, run.fixed, credential_names, kind=run.kind)
+    spec = RunSpec(run.source, selected, run.fixed, tuple(orjson.loads(names)), kind=run.kind)
     return spec, run.remembered
 
 
@@ -281,7 +305,8 @@ def load(db: Connection, run_id: int = 0) -> Run:
     run_id = run_id or scalar(db, "SELECT max(id) FROM runs")
     if run_id == 0:
         raise NotAMirrorError("DEST has no mirror yet: no run has begun. Run `stacpull mirror` again.")
-    columns = f"kind, source, fixed, remembered, {_AREA}, {_HAS_MAX_ITEMS}, cut_short"
+    members = "json_extract(selection, '$.clip'), json_extract(selection, '$.max_items') IS NOT NULL"
+    columns = f"kind, source, fixed, remembered, {members}, cut_short"
     row = db.execute(f"SELECT {columns} FROM runs WHERE id = ?", (run_id,)).fetchone()
     kind, source, fixed, remembered, area, has_max_items, cut_short = row
     return Run(
@@ -352,7 +377,7 @@ def items_of_other_runs(db: Connection, run_id: int) -> int:
 def save_walk(db: Connection, run_id: int, update: WalkUpdate) -> None:
     if update.position is not None:
         meta.put(db, f"{meta.POSITION}{run_id}", update.position)
-    if update.walk_ended or update.cut_short is not None:  # seldom: it writes a long selection again
+    if update.walk_ended or update.cut_short is not None:
         end = "UPDATE runs SET walk_ended = walk_ended | ?, cut_short = coalesce(?, cut_short) WHERE id = ?"
         db.execute(end, (update.walk_ended, update.cut_short, run_id))
     if update.announced is not None:

@@ -56,8 +56,8 @@ CREATE TABLE runs(                         -- one for each task: resuming contin
     ended REAL,                            -- NULL: it is running, or was killed
     walk_ended INTEGER NOT NULL DEFAULT 0, -- 1: everything has been listed
     cut_short TEXT,                        -- why the walk ended before the source did: a sentence
-    selection TEXT NOT NULL                -- JSON object, without defaults. Last, because it may be long:
-);                                         -- `--ids` may name a million items
+    selection TEXT NOT NULL                -- JSON object, without defaults; digests of `ids` and such,
+);                                         -- if it is long (`runs.py`)
 CREATE TABLE counters(                     -- what a run counts, by names of `runs.py` and `MirrorReport`
     run INTEGER NOT NULL, name TEXT NOT NULL, number NUMERIC NOT NULL,
     PRIMARY KEY (run, name)
