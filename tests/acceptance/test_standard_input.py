@@ -17,7 +17,7 @@ from tests.events import warnings
 from tests.items import feature
 
 from stacpull import Options, Selection, SourceError, sync
-from stacpull.engine.item_input import input_path, read_input, store_input, unsign_input
+from stacpull.engine.item_input import input_path, read_input, store_input
 
 Given = Callable[[str], int]
 
@@ -76,23 +76,17 @@ def test_a_long_string_takes_linear_time(tmp_path: Path) -> None:
     item = ITEM | {"note": "x" * 4_000_000, "assets": {"a": {"href": "https://u:secret@a.example/b"}}}
     started = time.process_time()
     name = store_input(tmp_path, read_input([item], lambda: False))
-    unsign_input(tmp_path, name)
     assert time.process_time() - started < 4
     stored = (input_path(tmp_path, name) or tmp_path).read_bytes()
     assert len(stored) > 4_000_000
-    assert b"secret" not in stored
 
 
-def test_signatures_are_removed_from_gzipped_input(tmp_path: Path) -> None:
+def test_the_name_of_gzipped_input_does_not_depend_on_signatures(tmp_path: Path) -> None:
     line = json.dumps(
         ITEM | {"assets": {"a": {"href": "https://a.example/b?X-Amz-Signature=secret"}}}
     ).encode()
     name = store_input(tmp_path, [gzip.compress(line)])
     assert name == store_input(tmp_path, [line.replace(b"?X-Amz-Signature=secret", b"")])
-    store_input(tmp_path, [gzip.compress(line)])
-    unsign_input(tmp_path, name)
-    stored = (input_path(tmp_path, name) or tmp_path).read_bytes()
-    assert json.loads(stored)["assets"]["a"]["href"] == "https://a.example/b"
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

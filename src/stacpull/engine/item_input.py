@@ -12,7 +12,7 @@ import re
 import select
 import sys
 import zlib
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Mapping
 from contextlib import ExitStack, asynccontextmanager, suppress
 from itertools import chain
 from pathlib import Path
@@ -87,17 +87,21 @@ def input_path(dest: Path, source: str) -> Path | None:
     name = None
     if _INPUT_NAME.fullmatch(source) is not None:  # a ledger of someone else may name any path
         with suppress(OSError), ExitStack() as stack:
-            name = _name_of(_opened_input(stack, dest, source))
+            _, inputs = _directories(stack, dest)
+            fd = open_regular(_file_name(source), os.O_RDONLY, dir_fd=inputs)
+            name = _name_of(stack.enter_context(os.fdopen(fd, "rb")))
     if name != source:
         text = f"The stored items of {dest} are missing or were changed"
         raise UsageError(f"{text}: give the same items again (stacpull mirror - {dest}).")
     return dest.resolve() / OWN_DIRECTORY / "input" / _file_name(source)
 
 
-def unsign_input(dest: Path, source: str) -> None:
-    """Remove credentials and signatures from the hrefs of stored input, in a locked mirror."""
+def remove_inputs(dest: Path, kept: Collection[str]) -> None:
+    """Remove stored input, except some, in a locked mirror."""
     with destination_errors(dest), ExitStack() as stack:
-        store_input(dest, _unsigned(_opened_input(stack, dest, source)))
+        _, inputs = _directories(stack, dest)
+        for name in set(os.listdir(inputs)).difference(map(_file_name, kept)):  # noqa: PTH208 - a descriptor
+            os.unlink(name, dir_fd=inputs)
 
 
 def _file_name(source: str) -> str:
@@ -112,12 +116,6 @@ def _directories(stack: ExitStack, dest: Path) -> tuple[int, int]:
     dest_fd = opened(os.open(dest, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
     own_fd = opened(open_or_make(dest_fd, OWN_DIRECTORY))
     return opened(open_or_make(own_fd, "parts")), opened(open_or_make(own_fd, "input"))
-
-
-def _opened_input(stack: ExitStack, dest: Path, source: str) -> BinaryIO:
-    _, inputs = _directories(stack, dest)
-    fd = open_regular(_file_name(source), os.O_RDONLY, dir_fd=inputs)
-    return stack.enter_context(os.fdopen(fd, "rb"))
 
 
 def store_input(dest: Path, chunks: Iterable[bytes]) -> str:

@@ -295,7 +295,9 @@ async def run_from_ledger(
     work = context.dest.work
     stored = {**remembered, **context.options.remembered, **spec.fixed}
     options = context.options.with_stored(stored)
-    input_file = await asyncio.to_thread(item_input.input_path, work, spec.source)
+    input_file = None
+    if spec.kind == "mirror":  # only a walk reads it
+        input_file = await asyncio.to_thread(item_input.input_path, work, spec.source)
     options, resolved = resolve_source(spec.source, options, input_file, is_given=False)
     is_file = input_file is None and is_local(resolved.url)
     if is_file and not await call_ledger(opened, lambda db: is_named_source(db, spec.source)):
@@ -316,7 +318,9 @@ async def run_from_ledger(
     async with _start_store_and_open_source(context, resolved, spec.selection, options) as (process, setup):
         report = await MirrorRun(context, opened, run, setup, process).execute()
     if input_file is not None and report.state == "complete":
-        await asyncio.to_thread(item_input.unsign_input, work, spec.source)
+        await asyncio.to_thread(
+            item_input.remove_inputs, work, await call_ledger(opened, runs.sources_to_resume)
+        )
     return report
 
 

@@ -226,6 +226,11 @@ def task_to_resume(db: Connection) -> RunToContinue | None:
     return _spec_of_run(db, last) if last else None
 
 
+def sources_to_resume(db: Connection) -> list[str]:
+    is_unfinished = "kind = 'mirror' AND state NOT IN ('complete', 'superseded')"
+    return column(db, f"SELECT source FROM runs WHERE {is_unfinished}")
+
+
 def end(db: Connection, run_id: int, state: EndState, reason: str | None, now: float) -> None:
     with transaction(db):
         ended = "UPDATE runs SET state = ?, reason = ?, ended = ? WHERE id = ?"
