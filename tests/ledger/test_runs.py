@@ -57,6 +57,17 @@ def test_a_page_does_not_write_a_long_selection_again(tmp_path: Path) -> None:
         assert log.stat().st_size - before < 500_000
 
 
+def test_a_long_selection_that_an_earlier_version_stored_is_the_same(tmp_path: Path) -> None:
+    spec = replace(SPEC, selection=Selection(ids=tuple(map(str, range(1000)))))
+    with ledger(tmp_path) as db:
+        first, _ = started(db, spec)
+        db.execute("UPDATE runs SET selection = (SELECT value FROM meta WHERE key LIKE 'selection:%')")
+        db.execute("DELETE FROM meta WHERE key LIKE 'selection:%'")
+        again = runs.begin(db, spec, NOW, {})
+        assert (again.id, again.resumed, runs.task_to_resume(db)) == (first.id, True, (spec, {}))
+        assert db.execute("SELECT length(selection) < 100 FROM runs").fetchone() == (1,)
+
+
 @pytest.mark.parametrize(
     "other",
     [
