@@ -99,7 +99,7 @@ class FailureKind(enum.StrEnum):
     ADDRESS = "address", "at private addresses", "the message says why"  # or link-local
     SCHEME = "scheme", "with a URL that stacpull does not request", "the message says why"
     PREFIX = "prefix", "a prefix of a bucket instead of a file", "use --expand-prefix to fetch its files"
-    NAME = "name", "with a name that is taken or not allowed", "use another --layout, then retry"
+    NAME = "name", "with a name that is taken or not allowed", "free the name or change --layout, then retry"
     EXISTS = "exists", "blocked by another file", "the message says what to do"
     FORMAT = "format", "not a valid file of its type", "the message says why"
     ITEM = "item", "with an invalid or unreadable item", "the message says why"

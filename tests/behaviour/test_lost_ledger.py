@@ -70,8 +70,10 @@ def test_a_damaged_page_is_not_called_a_bug(hub, mirror, tmp_path, table):
 
 def test_without_a_copy_adopt_fills_a_new_one(hub: MlhubReplica, mirror: list[str], tmp_path: Path) -> None:
     dest, env = tmp_path / "m", environment(hub)
-    (dest / ".stacpull/ledger.backup").unlink()
     noise(dest / ".stacpull/ledger.sqlite")
+    noise(copy := dest / ".stacpull/ledger.backup")
+    assert f"If the copy is damaged, too, first remove {copy}." in run(["status", str(dest)], env).err
+    copy.unlink()
     refused = run(["status", str(dest)], env)
     steps = re.search(r"Remove it \(`(.*?)`\)", refused.err)
     assert (refused.code, steps is None, "--adopt" in refused.err) == (5, False, True), refused.err

@@ -45,6 +45,9 @@ def test_help_shows_what_max_users_need_and_all_of_it_is_bounded(stacpull_comman
     assert len(re.findall(options, every, re.MULTILINE)) <= max_all
 
 
+NO_THREADS = "the system allows no more threads (`ulimit -u`, or a limit of the service): RuntimeError"
+
+
 @pytest.mark.parametrize(
     ("problem", "code", "text"),
     [
@@ -53,6 +56,7 @@ def test_help_shows_what_max_users_need_and_all_of_it_is_bounded(stacpull_comman
         (ExceptionGroup("", [ExceptionGroup("", [ValueError("x"), SourceError("gone")])]), 4, "gone"),
         (ValueError("http://x/?key=planted"), 1, "this is a bug in stacpull, please report it: ValueError"),
         (MemoryError(), 1, "there is not enough memory: MemoryError"),
+        (RuntimeError("can't start new thread"), 1, NO_THREADS),
         (OSError(errno.EMFILE, "Too many files"), 1, "the system reports 'Too many files': OSError"),
     ],
 )

@@ -332,7 +332,7 @@ def test_a_shipped_config_is_valid_and_found_by_its_name(path, monkeypatch, tmp_
         ("", "--config must not be empty"),
         ("bigearthnt", "no config of that name; did you mean bigearthnet?"),
         ("xyz", "no config of that name; there are bigearthnet, full-mirror, torchgeo."),
-        ("xyz.toml", "--config xyz.toml: there is no such file"),
+        ("xyz.toml", "--config xyz.toml: there is no file"),
         ("configs/bigearthnet", "The config file configs/bigearthnet cannot be read"),
     ],
 )

@@ -40,7 +40,12 @@ def test_relative_paths_are_relative_to_the_working_directory(tmp_path, monkeypa
 
 @pytest.mark.parametrize(
     ("source", "message"),
-    [("", "empty"), ("-", "mirror, plan and headers"), ("ftp://x/c", "unsupported URL scheme ftp")],
+    [
+        ("", "empty"),
+        ("-", "mirror, plan and headers"),
+        ("ftp://x/c", "unsupported URL scheme ftp"),
+        ("https://h/c?key=${KEY}", r"contains \$\{NAME\}, which is replaced only by a shell"),
+    ],
 )
 def test_unsupported_sources_are_reported(source: str, message: str) -> None:
     with pytest.raises(UsageError, match=message):

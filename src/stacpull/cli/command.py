@@ -148,8 +148,12 @@ class Command(click.Command):
         if extra:
             takes = " and ".join(map(str.upper, self._arguments)) or "options"
             unexpected = ", ".join(map(repr, extra))
-            text = f"Unexpected {unexpected}: `{self.name}` takes only {takes}."
-            raise click.UsageError(f"{text} Quote spaces and *, and join numbers with commas.", ctx)
+            advice = "Quote spaces and *, and join numbers with commas."
+            for flag, value in itertools.pairwise(args):
+                if flag in self._full and value in extra:
+                    advice = f"Write {flag}={value}."
+            text = f"Unexpected {unexpected}: `{self.name}` takes only {takes}. {advice}"
+            raise click.UsageError(text, ctx)
         config = ctx.params.get("config", toml.Config())
         origins = {ctx.get_parameter_source(name) for name in config.addresses}
         if len(origins) > 1 and {*config.addresses} <= {*self._arguments}:

@@ -120,6 +120,8 @@ def _report(problem: Exception, verbosity: Verbosity) -> int:
         what = REPORT_BUG
         if isinstance(error, MemoryError):
             what = "there is not enough memory"
+        elif "start new thread" in str(error):
+            what = "the system allows no more threads (`ulimit -u`, or a limit of the service)"
         elif isinstance(error, OSError) and error.strerror:  # too many open files, for example
             what = f"the system reports {error.strerror!r}"
         where = "" if verbosity.verbose > 1 else "; -vv shows where"

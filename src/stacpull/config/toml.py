@@ -110,7 +110,7 @@ def read_config(name: object, options: Iterable[str] = ()) -> Config:
         if not path.exists():
             shipped = sorted(file.stem for file in shipped_config("").glob("*.toml"))
             hint = did_you_mean(str(name), shipped, otherwise=f"; there are {', '.join(shipped)}.")
-            raise UsageError(f"--config {name}: there is no such file, and no config of that name{hint}")
+            raise UsageError(f"--config {name}: there is no file and no config of that name{hint}")
     return replace(read_config_file(path, options), name=str(name))
 
 

@@ -72,8 +72,8 @@ def remedy(work: Path, remove: str = "") -> str:
         return f"{first} {adopt}."
     restore = f"cp {shlex.quote(str(copy))} {shlex.quote(str(ledger_path(work)))}"
     steps = f"{remove} && {restore}" if remove else restore
-    with_copy = f"There is a copy from the last run: run `{steps}`; `status --json` shows the options"
-    return f"{with_copy}. Then run {adopt}."
+    with_copy = f"There is a copy from an earlier run: run `{steps}`; `status --json` shows the options"
+    return f"{with_copy}. Then run {adopt}. If the copy is damaged, too, first remove {copy}."
 
 
 def is_disk_error(error: BaseException) -> bool:
@@ -221,7 +221,7 @@ def _connect(path: Path, query: str) -> Connection:
     try:
         if check_version(db) == 0:  # there are no tables yet
             raise NotAMirrorError(  # noqa: TRY301 -- the connection is closed
-                f"{path.parent.parent} has no mirror yet: a run was killed right at its start. "
+                f"{path.parent.parent} has no mirror yet: its first run ended right at the start. "
                 "Run `stacpull mirror` again."
             )
     except BaseException:
