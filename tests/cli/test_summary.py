@@ -46,10 +46,12 @@ def test_the_command_that_resumes_keeps_the_options_for_the_source() -> None:
     with click.Context(click.Command("mirror")) as context:
         context.params = {"credentials": "archive", "no_sign_request": True, "header": ("a: secret",)}
         *_, line = mirror_lines(mirror_report(state="interrupted"), failures())
-        assert line == "to resume:   stacpull resume 'out dir' --credentials archive --no-sign-request"
-        context.params = {"endpoint_url": "http://h"}
+        assert line == "to resume:   stacpull resume 'out dir' --no-sign-request --credentials archive"
+        context.params = {"endpoint_url": "http://h", "allow_local": ("a b", "c"), "region": None}
         *_, line = mirror_lines(mirror_report(state="interrupted"), failures())
-        assert line == "to resume:   stacpull resume 'out dir' --endpoint-url http://h"
+        options = "--endpoint-url http://h --allow-local 'a b' --allow-local c"
+        assert line == f"to resume:   stacpull resume 'out dir' {options}"
+        context.params = {"endpoint_url": "http://h", "ca_bundle": None}
         context.params["config"] = Config("j.toml")
         *_, line = mirror_lines(mirror_report(state="interrupted", work="w"), failures())
     assert line == "to resume:   stacpull resume 'out dir' --config j.toml --work w --endpoint-url http://h"

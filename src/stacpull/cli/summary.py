@@ -11,6 +11,7 @@ import click
 from stacpull.cli.parameters import READING_DEST
 from stacpull.cli.printing import duration, rate, size
 from stacpull.clock import rfc3339_at
+from stacpull.config.options import options_of
 from stacpull.errors import quantities, quantity
 from stacpull.models import COUNTED_APART, NOT_FAILURES, FailureKind, count_failures
 from stacpull.reports import FailureRecord, MirrorReport, PlanReport, StatusReport, VerifyReport
@@ -23,15 +24,6 @@ _PURPOSES = {
     "retry": "to retry:   ",
     "retry --ordered": "to fetch assets that were not ready yet:",
 }
-_FOR_SOURCE = (
-    "endpoint-url",
-    "credentials",
-    "region",
-    "no-sign-request",
-    "request-payer",
-    "aws-metadata",
-    "ca-bundle",
-)
 _REPEAT = "repeat the `stacpull mirror` command with the same filters"
 
 
@@ -223,16 +215,22 @@ def next_steps(
     for_dest = ["config", *(() if report.work is None else READING_DEST)]
     for command, is_useful in steps.items():
         if is_useful:
-            names = dict.fromkeys([*for_dest, *(() if command == "failures" else _FOR_SOURCE)])
+            for_source = [
+                option.name
+                for option in options_of(command.partition(" ")[0])
+                if option.group == "Credentials and network" and option.name != "header"  # it may be secret
+            ]
+            names = dict.fromkeys([*for_dest, *for_source])
             words = [report.dest, *chain.from_iterable(_as_flag(name, given) for name in names)]
             yield f"{_PURPOSES[command]} stacpull {command} {shlex.join(words)}"
 
 
 def _as_flag(name: str, params: Mapping[str, Any]) -> list[str]:
     value = params.get(name.replace("-", "_"))
-    if not value:
-        return []
-    return [f"--{name}"] if value is True else [f"--{name}", str(value)]
+    if isinstance(value, bool) or value is None:
+        return [f"--{name}"] if value else []
+    values = value if isinstance(value, tuple) else [value]
+    return [word for one in values for word in (f"--{name}", str(one))]
 
 
 def failure_line(record: FailureRecord) -> str:
