@@ -35,8 +35,7 @@ def source_url(source: str) -> str:
     is_url = name != "" and source[len(name) :].startswith("://")
     if is_url or name == "stdin":
         if "${" in source:
-            advice = "give the key as a header or as `query` of a config (docs/credentials.md)"
-            raise UsageError(f"SOURCE contains ${{NAME}}, which is replaced only by a shell: {advice}.")
+            raise UsageError("SOURCE contains ${NAME}, which only a shell replaces (docs/credentials.md).")
         if not scheme_named(name).name:
             known = ", ".join(remote_schemes())
             raise UsageError(f"SOURCE has the unsupported URL scheme {name}: use {known} or file.")
