@@ -29,8 +29,12 @@ class AssetFilter:
         """Return True if objects below the prefix `key` may be selected, whatever their names are."""
         if self.keeps(key, asset):
             return True
-        below = any(_may_begin(glob, f"{key}/") for glob in self._globs)
         is_dropped = self._drop is not None and self._drop(key)
+        start = f"{key}/"
+        heads = [(glob, _WILD.split(glob, maxsplit=1)[0]) for glob in self._globs]
+        below = any(
+            head.startswith(start) or (head != glob and start.startswith(head)) for glob, head in heads
+        )
         return below and not is_dropped and self._is_of_kind(asset)
 
     def keeps_object(self, key: str, name: str) -> bool:
@@ -47,11 +51,6 @@ class AssetFilter:
         roles = list_or_empty(members.get("roles"))
         texts = [role for role in roles if isinstance(role, str)]
         return not self._roles or not self._roles.isdisjoint(texts)
-
-
-def _may_begin(glob: str, beginning: str) -> bool:
-    head = _WILD.split(glob, maxsplit=1)[0]
-    return head.startswith(beginning) or (head != glob and beginning.startswith(head))
 
 
 def _any_glob(globs: Iterable[str]) -> Callable[[str], object] | None:

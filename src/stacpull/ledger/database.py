@@ -27,7 +27,7 @@ Connection = sqlite3.Connection  # an open ledger: other packages pass it on, an
 Values = Sequence[object] | Mapping[str, object]  # those that a query binds
 
 _ROWS_AT_ONCE = 64  # `executemany` takes two to three times as long for short rows
-_COPIED_AFTER_STOP = 64 << 20  # bytes, which are copied and checked in less than a second
+_COPIED_AFTER_STOP = 64 << 20  # bytes: a larger ledger takes seconds, after which a scheduler kills the run
 _DAMAGES = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_FORMAT})
 _FOREIGN = ("no such table", "no such column", "Could not decode")  # begin errors if a file is no ledger
 _SENTENCES = {
@@ -232,10 +232,7 @@ def _connect(path: Path, query: str) -> Connection:
 
 @contextmanager
 def backed_up(db: Connection, work: Path, is_stopped: Callable[[], bool]) -> Iterator[None]:
-    """Replace `ledger.backup` at the end of the block if a run has changed the ledger in it.
-
-    After a stop, a large ledger is not copied: a job scheduler may kill the run after some seconds.
-    """
+    """Replace `ledger.backup` at the end of the block if a run has changed the ledger in it."""
     with destination_errors(work):
         for part in backup_path(work).parent.glob("ledger.backup.part*"):  # of a copy that was killed
             part.unlink(missing_ok=True)

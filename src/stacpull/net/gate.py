@@ -258,10 +258,9 @@ class Gate:
                 self._has_timer = True
                 self._settings.clock.call_later(seconds, self._on_timer)
             return
-        queue = self._queue
         limit = self._limit()
-        while queue and self.in_use < limit:
-            request = queue.popleft()
+        while self._queue and self.in_use < limit:
+            request = self._queue.popleft()
             if not request.is_cancelled():
                 self.in_use += 1
                 request.on_permit()
