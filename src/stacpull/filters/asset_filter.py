@@ -29,13 +29,12 @@ class AssetFilter:
         """Return True if objects below the prefix `key` may be selected, whatever their names are."""
         if self.keeps(key, asset):
             return True
-        is_dropped = self._drop is not None and self._drop(key)
         start = f"{key}/"
-        heads = [(glob, _WILD.split(glob, maxsplit=1)[0]) for glob in self._globs]
-        below = any(
-            head.startswith(start) or (head != glob and start.startswith(head)) for glob, head in heads
-        )
-        return below and not is_dropped and self._is_of_kind(asset)
+        for glob in self._globs:
+            head = _WILD.split(glob, maxsplit=1)[0]
+            if head.startswith(start) or (head != glob and start.startswith(head)):
+                return self._is_of_kind(asset) and not (self._drop and self._drop(key))
+        return False
 
     def keeps_object(self, key: str, name: str) -> bool:
         """Return True if an object is selected, after `may_hold`. A glob of the prefix selects all."""
