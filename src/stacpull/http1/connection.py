@@ -12,7 +12,7 @@ waiting for the server is limited, not the time that the reader of a response ta
 import asyncio
 import ssl
 from collections.abc import AsyncGenerator, Mapping
-from functools import partial
+from types import MethodType
 from typing import Any, Literal, Protocol, cast
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
@@ -44,19 +44,20 @@ class ResponseParser:
         self.name = name  # the host, for messages
         self._parser: HttpResponseParser | None = None
         self._head: dict[bytes, bytes] = {}  # fields until the head is complete, then trailers
-        self.on_header = partial(add_field, self._head)  # called by the parser, ten times per response
+        self.on_header = MethodType(add_field, self._head)  # called ten times per response, and fast
+        self.fields: dict[bytes, bytes] = {}  # the fields by name in lower case; repeated ones are joined
+        self.failure: Failure | None = None
+        self.in_memory = False  # true if the announced body is short enough to be given to its reader at once
+        self._is_framed = self.keeps_alive = False
+        self.unparsed_bytes = 0  # to come of a long body; set by its head, taken by all later calls of `feed`
         self.reset()
 
     def reset(self) -> None:
+        """Forget a complete, correct response: all but what the next head sets."""
         self.status = 0
-        self.fields: dict[bytes, bytes] = {}  # the fields by name in lower case; repeated ones are joined
         self.held_bytes = 0
-        self.failure: Failure | None = None
-        self.in_memory = False  # true if the announced body is short enough to be given to its reader at once
         self.phase: Literal["awaiting", "receiving", "whole"] = "awaiting"
         self._pieces: list[Chunk] = []
-        self._is_framed = self.keeps_alive = False
-        self.unparsed_bytes = 0  # to come of a long body; set by its head, taken by all later calls of `feed`
         self._overhead = 0  # bytes since the last one of the body
 
     @property
@@ -98,6 +99,7 @@ class ResponseParser:
             return
         held_before = self.held_bytes
         status_before = self.status
+        self._overhead += len(data)
         if self._parser is None:
             self._parser = HttpResponseParser(self)
             self._parser.set_dangerous_leniencies(  # as aiohttp's, because servers make mistakes
@@ -108,14 +110,14 @@ class ResponseParser:
         except (HttpParserError, HttpParserUpgrade):
             self._parser = None
             self._bad()
+        if self.phase == "whole" and self.failure is None:
+            return
         if len(self._pieces) > _MAX_PIECES:
             self._pieces = [self.body()]
         if self.held_bytes > held_before:
             self._overhead = 0
-        elif self.phase != "whole":
-            self._overhead += len(data)
-            if self._overhead > HEADER_LIMIT:
-                self._bad(ResponseFault.ENDLESS_FIELDS)
+        elif self._overhead > HEADER_LIMIT and self.phase != "whole":
+            self._bad(ResponseFault.ENDLESS_FIELDS)
         if self.failure is not None and not status_before:
             self.status = 0  # the response is wrong from its first byte, so its head means nothing
 
@@ -149,13 +151,13 @@ class ResponseParser:
         parser: Any = self._parser  # the parser calls this method
         status = parser.get_status_code()
         fields = self._head.copy()
-        text = b"".join([*fields, *fields.values()])
-        if len(text) > HEADER_LIMIT:
+        if self._overhead > HEADER_LIMIT and sum(map(len, (*fields, *fields.values()))) > HEADER_LIMIT:
             self._bad(ResponseFault.ENDLESS_FIELDS)
             return
         length = fields.get(b"content-length")
         has_space = length is None and any(name.endswith(b" ") for name in fields)
-        if status < _LOWEST_STATUS or 0 in text or has_space:  # the parser obeys `Content-Length : 5`
+        has_null = 0 in b"".join(fields.values())  # the parser refuses it in names
+        if status < _LOWEST_STATUS or has_null or has_space:  # the parser obeys `Content-Length : 5`
             self._bad()
             return
         if status < OK:
@@ -175,6 +177,7 @@ class ResponseParser:
         else:
             codings = fields.get(b"transfer-encoding", b"").lower()
             self._is_framed = codings.rstrip().endswith(b"chunked")
+            self.in_memory = False
 
     def on_body(self, data: bytes) -> None:
         if self.phase == "receiving":
