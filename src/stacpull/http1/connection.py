@@ -236,19 +236,18 @@ class Http1Connection(asyncio.Protocol):
         self.handler = handler
         self._state = "parsed"
         self.quiet_ticks = self._received = 0
-        self.chunk_size = _MAX_HELD
         self._minimum_rate = None
         transport = self.transport
         if transport is None:  # closed before it could be used
             self._conclude(handler, self._lost_error)
             return
-        transport.resume_reading()
+        if not self._is_reused:
+            transport.resume_reading()
         transport.write(request)
 
     def release(self) -> None:
         self.handler = self._waiter = None
         self._state = "idle"
-        self.quiet_ticks = 0
         response = self.response
         is_correct = response.phase == "whole" and response.failure is None
         if is_correct and response.keeps_alive and self.transport is not None:
@@ -310,8 +309,7 @@ class Http1Connection(asyncio.Protocol):
     def data_received(self, data: Chunk) -> None:
         handler = self.handler
         response = self.response
-        state = self._state
-        if state != "parsed" and (state != "streamed" or response.is_ended):
+        if handler is None and (self._state != "streamed" or response.is_ended):
             self.abort()  # bytes without a request: a complete response is valid, but the connection is not
             return
         try:
@@ -352,19 +350,20 @@ class Http1Connection(asyncio.Protocol):
     def _dispatch(self, handler: ResponseHandler) -> None:
         """Give a complete and correct response to the handler. Any other is streamed as soon as possible."""
         response = self.response
-        is_ok = response.status == OK
+        status = response.status
         if response.failure is None and response.held_bytes <= MAX_BODY_IN_MEMORY:
             if response.phase == "whole":
-                is_taken = response.status in _TAKEN
-                if is_taken and handler.on_response(self, is_ok, response.fields, response.body()):
+                is_ok = status == OK
+                if status in _TAKEN and handler.on_response(self, is_ok, response.fields, response.body()):
                     return
-            elif is_ok and response.is_receiving_chunks:
+            elif status == OK and response.is_receiving_chunks:
                 return  # there may be only a few chunks
         if response.has_enough(0):  # otherwise the head, or a short body, is not complete
             if response.failure is not None:
                 self.abort()
             self.handler = None  # a failure, a long body, or what the handler did not take
             self._state = "streamed"
+            self.chunk_size = _MAX_HELD
             handler.on_streamed(self)
 
     def _conclude(self, handler: ResponseHandler, error: Exception | None) -> None:
