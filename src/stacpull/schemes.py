@@ -56,7 +56,7 @@ class Scheme(msgspec.Struct, frozen=True, kw_only=True):
 
     def filename(self, url: str) -> str:
         """Return the last segment of a path; percent-decoded, unless it is a key. Empty if there is none."""
-        if not self.is_object_store:
+        if ("?" in url or "#" in url) and not self.is_object_store:
             url = url.partition("?")[0].partition("#")[0]
         before, _, name = url.rpartition("/")
         if before.endswith(":/"):

@@ -42,7 +42,7 @@ def is_own_document(href: str) -> bool:
 
 
 def stated_href(value: Any) -> str:
-    href = object_or_empty(value).get("href")
+    href = value.get("href") if isinstance(value, dict) else None
     return without_blanks(href) if isinstance(href, str) else ""
 
 
@@ -153,21 +153,20 @@ def asset_kind(href: str, media_type: str | None, key: str = "") -> AssetKind:
     kind = _KIND_OF_TYPE.get(media_type_of(media_type))
     if kind is not None:
         return kind
+    is_prefix = href.endswith("/") or href.count("/") == len("//")  # or a bucket
+    if not is_prefix and "{" not in href and "?" not in href:
+        return "file"  # nearly all
     if scheme_rules(href).is_object_store:
-        is_prefix = href.endswith("/") or "/" not in href.partition("://")[2]
         return "prefix" if is_prefix else "file"
-    if "{" in href and _TILE.search(href) is not None:
+    if _TILE.search(href) is not None:
         return "web page"
-    if "?" in href:
-        parts = parts_of(href)
-        parameters = parse_qsl(parts.query, keep_blank_values=True)
-        names = {name.lower() for name, _ in parameters}
-        is_rendered = "url" in names and _RENDERERS.search(parts.path) is not None
-        is_rendered = is_rendered or {"collection", "item"} <= names
-        is_service = {"service", "request"} <= names  # of OGC (06-121r9, 7.2)
-        if is_rendered or is_service:
-            return "web page"
-    return "file"
+    parts = parts_of(href)
+    parameters = parse_qsl(parts.query, keep_blank_values=True)
+    names = {name.lower() for name, _ in parameters}
+    is_rendered = "url" in names and _RENDERERS.search(parts.path) is not None
+    is_rendered = is_rendered or {"collection", "item"} <= names
+    is_service = {"service", "request"} <= names  # of OGC (06-121r9, 7.2)
+    return "web page" if is_rendered or is_service else "file"
 
 
 def suffix_of(href: str, media_type: str | None) -> str:
