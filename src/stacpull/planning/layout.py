@@ -142,13 +142,8 @@ class ItemLayout(msgspec.Struct, frozen=True):
 
 
 def _fill(segment: Segment, values: Mapping[str, str]) -> str:
-    text = ""
-    for piece in segment:
-        if isinstance(piece, Field):
-            text += piece.apply(values[piece.name])
-        else:
-            text += piece
-    return text
+    texts = [piece if isinstance(piece, str) else piece.apply(values[piece.name]) for piece in segment]
+    return "".join(texts)
 
 
 @cached_if_short(1024)
