@@ -223,7 +223,7 @@ class Gate:
             request.on_down(self._why_down)
         else:
             self._queue.append(request)
-            if self.in_use < self._limit():  # otherwise `release` continues
+            if self.in_use < self.window.limit:  # otherwise `release` continues
                 self._drain_queue()
 
     async def acquire(self, purpose: Purpose) -> None:
