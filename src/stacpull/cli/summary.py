@@ -227,7 +227,7 @@ def next_steps(
 
 def _as_flag(name: str, params: Mapping[str, Any]) -> list[str]:
     value = params.get(name.replace("-", "_"))
-    if isinstance(value, bool) or value is None:
+    if value is True or not value:
         return [f"--{name}"] if value else []
     values = value if isinstance(value, tuple) else [value]
     return [word for one in values for word in (f"--{name}", str(one))]

@@ -29,7 +29,7 @@ Values = Sequence[object] | Mapping[str, object]  # those that a query binds
 _ROWS_AT_ONCE = 64  # `executemany` takes two to three times as long for short rows
 _COPIED_AFTER_STOP = 64 << 20  # bytes: a larger ledger takes seconds, after which a scheduler kills the run
 _DAMAGES = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_FORMAT})
-_FOREIGN = ("no such table", "no such column", "Could not decode")  # begin errors if a file is no ledger
+_FOREIGN = ("no such table", "no such column", "Could not decode", "malformed JSON")  # of a foreign file
 _SENTENCES = {
     sqlite3.SQLITE_FULL: "The disk is full: the ledger {path} cannot grow. Free some space, then try again.",
     sqlite3.SQLITE_BUSY: "The ledger {path} is locked by another program: stop that program first.",
