@@ -71,25 +71,22 @@ class Downloader(msgspec.Struct, eq=False):
     ) -> AssetFile | None:
         """Return the asset in a complete 200 of known length. None: something is unusual, so use `fetch`."""
         secrets = self.client.secrets
+        headers = HeaderFields(fields)
         url = secrets.masked_url(url)
         if job.size is not None and job.size != len(content):
             return None
         if job.checksum is not None or checks.may_describe_content(fields):
-            headers = HeaderFields(fields)
             if coding_of(headers) is not None:
                 return None
             stated = checks.stated_checksums(job, OK, headers, url=url)
             body = ReceivedBody(url, Validator(), stated, content=content)
             if checks.content_failure(job, body):
                 return None
-        content_type = fields.get(b"content-type", b"").lower()
-        if content[:1] in checks.FIRST_BYTES or content_type.startswith(b"text/plain"):
-            headers = HeaderFields(fields)
-            if checks.web_page_instead(job.media_type, job.href, url, headers, content):
-                return None
+        if checks.web_page_instead(job.media_type, job.href, url, headers, content):
+            return None
         etag = fields.get(b"etag")
         if not etag or secrets or not etag.isascii():
-            etag_or_date = self.validator(HeaderFields(fields)).etag_or_date
+            etag_or_date = self.validator(headers).etag_or_date
         else:  # nearly always: a date, which takes long to parse, is not needed
             etag_or_date = etag.decode().rstrip(" \t")
         return received_file(job, len(content), self.filename(job, url), etag_or_date, body=content)

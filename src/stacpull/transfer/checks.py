@@ -35,7 +35,7 @@ _IMAGE = re.compile(r"image/|\.(tiff?|jp2|jpe?g|png)\Z")
 _BINARY_IMAGE = re.compile(r"(image/\S*|\.)(tiff?|jp2|jpe?g|png)\b")
 _TEXT = re.compile(rb"[^\x00-\x08\x0e-\x1a\x1c-\x1f]+\Z")  # each of these images begins with binary bytes
 _DOCUMENTS = {b"{": "JSON", b"[": "JSON", b"<": "XML"}  # by the first byte
-FIRST_BYTES = frozenset({*_DOCUMENTS, b"\xef", b" ", b"\t", b"\r", b"\n", b"\v", b"\f"})  # or of a web page
+_FIRST_BYTES = frozenset({*_DOCUMENTS, b"\xef", b" ", b"\t", b"\r", b"\n", b"\v", b"\f"})  # or of a web page
 _ANSWERED = re.compile("^(sent|answered with)")  # which a file does not do
 _SNIFFED = 512
 _SERVER_CLOCK_MARGIN = 1.0  # seconds that Last-Modified must be in the past, by the server's clock
@@ -219,7 +219,7 @@ def web_page_instead(
     plain text, by type and first bytes   is refused for an image whose formats are all binary
     """
     content_type = headers.get("Content-Type", "").lower()
-    if start[:1] not in FIRST_BYTES and not content_type.startswith("text/plain"):
+    if start[:1] not in _FIRST_BYTES and not content_type.startswith("text/plain"):
         return None  # as in nearly all cases
     suffix = suffix_of(href, None).lower()
     wanted = (media_type or suffix).lower()  # items of CMR-STAC state no media type
