@@ -99,9 +99,11 @@ def test_a_signal_stops_gracefully_and_resume_completes(tmp_path, number):
 
 
 @pytest.mark.parametrize("prefix", [(), ("nohup",)], ids=["a closed terminal", "nohup"])
-def test_a_hangup_ends_a_run_as_a_kill_does_unless_it_is_ignored(tmp_path, prefix):
+def test_a_hangup_ends_a_run_as_a_kill_does_unless_it_is_ignored(tmp_path, prefix, request):
+    ignored = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # perhaps: the tests may run under `nohup`, too
+    request.addfinalizer(lambda: signal.signal(signal.SIGHUP, ignored))
     dest = tmp_path / "mirror"
-    with run_in_thread(MlhubReplica(items=SMALL, seed=7, latency_ms=200)) as replica:
+    with run_in_thread(MlhubReplica(items=SMALL, seed=7, latency_ms=30)) as replica:
         env, command = environment(replica), [str(COMMAND), *mirror_of(replica.base_url, dest)]
         program, *arguments = (*prefix, *command)
         with Running(arguments, env, program=program, forked=False) as process:
