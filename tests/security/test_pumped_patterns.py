@@ -37,10 +37,10 @@ OF_THE_USER = (
 )
 """Modules whose patterns meet only what the user writes."""
 
-SCREENED, CONFIRMED = 5_000, 100_000
+SCREENED, CONFIRMED = 10_000, 100_000
 """Characters of the pumped texts: all have the first number, and those that take long for it the second."""
-SUSPICIOUS, LIMIT = 0.0006, 0.25
-"""Seconds of processor time for those. What is quadratic takes 400 times as long for the second."""
+SUSPICIOUS, LIMIT = 0.001, 0.25
+"""Seconds of processor time for those. A quadratic pattern takes many seconds for the second."""
 MAX_PIECE_LENGTH, MAX_EXAMPLE_LENGTH = 12, 40
 
 Pattern = re.Pattern[str] | re.Pattern[bytes]
