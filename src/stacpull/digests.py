@@ -7,7 +7,6 @@ from stacpull.models import Checksum
 
 _CRCS = {"crc32": ("CRC32", 4), "crc32c": ("CRC32C", 4), "crc64nvme": ("CRC64-NVME", 8)}
 """The name in anycrc of each CRC, and its number of bytes."""
-_SHA256 = hashlib.sha256(usedforsecurity=False)
 
 
 def text_hash(text: str) -> int:
@@ -39,8 +38,8 @@ class _CrcHasher:
 
 
 def new_hasher(algorithm: str) -> Hasher:
-    if algorithm == "sha256":  # the usual one: a copy is made faster than a new one
-        return _SHA256.copy()
+    if algorithm == "sha256":  # the usual one, and faster than `hashlib.new`
+        return hashlib.sha256(usedforsecurity=False)
     if algorithm in _CRCS:
         return _CrcHasher(algorithm)
     if algorithm.startswith("blake2b_"):

@@ -11,7 +11,7 @@ from tests.engine.bench import SPEC, Bench, RecordingStore, parts, planned
 
 from stacpull.engine.publisher import Publisher
 from stacpull.errors import DestinationError, InterruptedRunError
-from stacpull.ledger import queries
+from stacpull.ledger import meta, queries
 
 PATH = "c/items.ndjson"
 LINES = replace(SPEC, fixed={**SPEC.fixed, "metadata": "ndjson"})
@@ -27,7 +27,7 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
 
 def write(bench: Bench, *, stopped: bool = False) -> None:
     for row in queries.collection_rows(bench.db):
-        bench.operations._write_ndjson(row, lambda: stopped)
+        bench.operations._write_ndjson(row, meta.file_digests(bench.db), lambda: stopped)
 
 
 def ids(dest: Path) -> list[str]:

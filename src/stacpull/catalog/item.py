@@ -212,9 +212,9 @@ def json_link(rel: str, href: str) -> Json:
 
 
 def remote_href(href: str, base: str | None) -> str:
-    has_blanks = href.split() != [href] or href[-1] < " "
-    if has_blanks or not href.startswith(("http://", "https://")):  # few hrefs: `join` takes long
-        href = join(base, href) or without_blanks(href)
+    href = without_blanks(href)
+    if not href.startswith(("http://", "https://")):  # few hrefs: `join` takes long
+        href = join(base, href) or href
     return public_url(href)
 
 

@@ -318,9 +318,8 @@ async def run_from_ledger(
     async with _start_store_and_open_source(context, resolved, spec.selection, options) as (process, setup):
         report = await MirrorRun(context, opened, run, setup, process).execute()
     if input_file is not None and report.state == "complete":
-        await asyncio.to_thread(
-            item_input.remove_inputs, work, await call_ledger(opened, runs.sources_to_resume)
-        )
+        kept = await call_ledger(opened, runs.sources_to_resume)
+        await asyncio.to_thread(item_input.remove_inputs, work, kept)
     return report
 
 

@@ -219,9 +219,8 @@ class Publisher(msgspec.Struct, eq=False):
                     if clip is not None:
                         clips[file.rowid] = clip
         reserved, failures = transitions.reserve(self.db, files, items, clips)
-        if reserved is not files:
-            for part in {file.part for file in files} - {file.part for file in reserved}:
-                staged.remove_part(part)
+        for part in {file.part for file in files} - {file.part for file in reserved}:
+            staged.remove_part(part)
         placements = []
         for file in reserved:
             may_replace = file.generation > 0 or (file.identity is FILE_OF_USER and self._is_adopted(file))

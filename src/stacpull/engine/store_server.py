@@ -39,7 +39,7 @@ from stacpull.planning.hrefs import self_href
 from stacpull.planning.names import NDJSON_FILE, OUTPUTS
 from stacpull.redact import Secret, Secrets
 from stacpull.runtime import tune_memory
-from stacpull.store.inspection import WaitHooks, may_exist
+from stacpull.store.inspection import IsStopped, WaitHooks, may_exist
 from stacpull.store.local_store import open_store
 from stacpull.store.staging import is_worker
 from stacpull.system import add_variables
@@ -141,8 +141,9 @@ class StoreOperations:
             return time.monotonic() >= until and self._publisher.is_stopped()
 
         rows = queries.collection_rows(self._db)
+        in_place = meta.file_digests(self._db)
         for row in rows:
-            self._write_ndjson(row, is_stopped)
+            self._write_ndjson(row, in_place, is_stopped)
         if not (rows or meta.owns_file(self._db, "catalog.json")):
             return
         entries = list(map(self._entry, rows))
@@ -169,7 +170,9 @@ class StoreOperations:
         except UsageError as missing:
             self._warn(f"{file} was not updated. {missing}")
 
-    def _write_ndjson(self, row: queries.CollectionRow, is_stopped: Callable[[], bool]) -> None:
+    def _write_ndjson(
+        self, row: queries.CollectionRow, in_place: Mapping[str, bytes | None], is_stopped: IsStopped
+    ) -> None:
         path = f"{row.directory}/{NDJSON_FILE}"
         is_wanted = self._run.fixed["metadata"] == "ndjson"
         if not is_wanted and not meta.owns_file(self._db, path):
@@ -182,7 +185,7 @@ class StoreOperations:
                 if item_json is not None:
                     digest.update(item_json + b"\n")
                     file.write(item_json + b"\n")
-        if digest.digest() == meta.file_digests(self._db).get(path) == self._store.state_of(path).digest:
+        if digest.digest() == in_place.get(path) == self._store.state_of(path).digest:
             self._store.staged.remove_part(NDJSON_FILE)
         else:
             self._publisher.place_file(path, NDJSON_FILE, digest.digest())

@@ -373,13 +373,18 @@ class Walk:
                     break
                 reason = loops.count_page(page, new_items)
                 if reason is not None:
-                    if announced is None or self._consumer.counters["items_seen"] < announced:
-                        self.summary.cut_short = self._network.secrets.masked(reason)
-                        self._network.warn(reason)
-                    update = WalkUpdate(self._stored(after_collection), cut_short=self.summary.cut_short)
-                    await self._consumer.add_batch(WalkBatch(update=update))
+                    await self._leave_loop(reason, after_collection)
                     break
         return announced
+
+    async def _leave_loop(self, reason: str, after_collection: Position) -> None:
+        """Save that the walk continues after a collection whose pages repeat. Warn if items are missing."""
+        announced = after_collection.announced_before
+        if announced is None or self._consumer.counters["items_seen"] < announced:
+            self.summary.cut_short = self._network.secrets.masked(reason)
+            self._network.warn(reason)
+        update = WalkUpdate(self._stored(after_collection), cut_short=self.summary.cut_short)
+        await self._consumer.add_batch(WalkBatch(update=update))
 
     def _stored(self, position: Position) -> str | None:
         if not self._keeps_position or position.collection is None:

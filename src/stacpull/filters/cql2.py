@@ -250,9 +250,7 @@ _OPERATORS: Final[dict[str, ValueFunction]] = {
     "between": lambda value, low, high: _decided_by(False, _AT_LEAST(value, low), _AT_MOST(value, high)),
     "in": _is_in,
     "casei": _on_text(str.casefold),
-    "accenti": _on_text(
-        lambda text: "".join(char for char in normalize("NFKD", text) if not combining(char))
-    ),
+    "accenti": _on_text(lambda text: "".join(c for c in normalize("NFKD", text) if not combining(c))),
     "+": _arithmetic(operator.add),
     "-": _arithmetic(operator.sub),
     "*": _arithmetic(operator.mul),

@@ -184,6 +184,7 @@ def item_records(db: Connection, item_rowids: Sequence[int]) -> Iterator[ItemRec
 def files_of(db: Connection, items: Sequence[int]) -> dict[int, dict[str, MirroredFile]]:
     files: dict[int, dict[str, MirroredFile]] = {item: {} for item in items}
     query = f"""
+        -- the same as `f.path`, but the directory of an item is looked up once
         SELECT i.id, f.key, iif(f.other_directory IS NULL, i.directory || '/' || f.name, f.path), f.size,
             CASE WHEN length(f.digest_in_dest) = 32 THEN f.digest_in_dest
             WHEN f.state = {AssetState.DONE} AND f.clip IS NULL AND substr(f.stated_checksum, 1, 7) = ?

@@ -28,7 +28,7 @@ class HeaderFields(Mapping[str, str]):
     def __getitem__(self, name: str) -> str:
         value = self.get(name)
         if value is None:
-            raise KeyError(name)
+            raise KeyError(name.lower())
         return value
 
     def get(self, name: str, default: str | None = None) -> str | None:  # type: ignore[override]

@@ -253,7 +253,7 @@ class Gate:
             self.in_use += 1  # for a moment, it may be one too many: `release` follows
 
     def _drain_queue(self) -> None:
-        if self._closed_until and (seconds := self.closed_for()):
+        if seconds := self.closed_for():
             if self._queue and not self._has_timer:
                 self._has_timer = True
                 self._settings.clock.call_later(seconds, self._on_timer)

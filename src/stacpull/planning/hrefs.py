@@ -42,7 +42,7 @@ def is_own_document(href: str) -> bool:
 
 
 def stated_href(value: Any) -> str:
-    href = value.get("href") if isinstance(value, dict) else None
+    href = object_or_empty(value).get("href")
     return without_blanks(href) if isinstance(href, str) else ""
 
 

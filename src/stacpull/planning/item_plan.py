@@ -121,7 +121,7 @@ class _ItemPlan(msgspec.Struct):
         templates = self.item.item_assets
         listings = self.item.listings
         for key, asset in assets.items():
-            described = with_template(asset, templates[key]) if key in templates else asset
+            described = with_template(asset, templates.get(key))
             if not (keeps is None or key in listings or keeps(key, described)):
                 self.excluded.append(key)
                 continue
