@@ -148,7 +148,7 @@ async def test_documents_of_collections_are_requested_together(tmp_path: Path) -
 
     together, documents = asyncio.Barrier(3), {f"/collections/{name}" for name in "abc"}
     async with Waiting({name: ["1"] for name in "abc"}) as api:
-        options = stacpull.Options(retries=0, stall_timeout=1)
+        options = stacpull.Options(retries=0, stall_timeout=20)
         selection = Selection(all_collections=True)
         await stacpull.mirror(api.url("/"), tmp_path, selection=selection, options=options)
     written = [json.loads((tmp_path / name / "collection.json").read_bytes()) for name in "abc"]

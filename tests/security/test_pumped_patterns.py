@@ -39,8 +39,8 @@ OF_THE_USER = (
 
 SCREENED, CONFIRMED = 10_000, 100_000
 """Characters of the pumped texts: all have the first number, and those that take long for it the second."""
-SUSPICIOUS, LIMIT = 0.001, 0.25
-"""Seconds of processor time for those. A quadratic pattern takes many seconds for the second."""
+SUSPICIOUS, LIMIT = 0.001, 0.5
+"""Seconds of processor time for those. A quadratic pattern takes many seconds for the second, others 0.07."""
 MAX_PIECE_LENGTH, MAX_EXAMPLE_LENGTH = 12, 40
 
 Pattern = re.Pattern[str] | re.Pattern[bytes]

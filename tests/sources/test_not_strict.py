@@ -92,6 +92,9 @@ async def test_one_document_of_a_file_is_named(tmp_path: Path) -> None:
     assert warning.startswith("line 1 of ")
 
 
+SECONDS = 3
+"""Of processor time: they take up to 0.3."""
+
 HOSTILE = {
     "nested a million deep": b"[NaN," + b"[" * 1_000_000,
     "too large": b"[NaN" + b" " * LENIENT_LIMIT + b"]",
@@ -106,7 +109,7 @@ def test_documents_that_cannot_be_read_leniently_are_rejected_quickly(name: str)
     started = time.process_time()
     with pytest.raises(ValueError, match="line 1"):
         decode(HOSTILE[name])
-    assert time.process_time() - started < 1
+    assert time.process_time() - started < SECONDS
 
 
 @pytest.mark.parametrize(
@@ -119,9 +122,9 @@ def test_documents_that_cannot_be_read_leniently_are_rejected_quickly(name: str)
         pytest.param(b'["' + b"\xff" * 1_000_000 + b'"]', id="a million bytes that are not UTF-8"),
     ],
 )
-def test_a_megabyte_takes_less_than_a_second(body: bytes) -> None:
+def test_a_megabyte_takes_linear_time(body: bytes) -> None:
     started = time.process_time()
     value, is_strict = decode(body)
-    assert time.process_time() - started < 1
+    assert time.process_time() - started < SECONDS
     assert not is_strict
     orjson.dumps(value)
