@@ -98,8 +98,9 @@ def test_a_line_from_time_to_time_and_none_at_the_end(monkeypatch: pytest.Monkey
     for seen in (1, 2, 2, 3):
         show(Progress(items_seen=seen))
         assert wait_until(lambda: f"({seen} read)" in stream.getvalue())  # noqa: B023 - at once
-    show(Progress(items_seen=4))
-    show.close()  # the summary says it
+    with show._lock:  # the thread that draws cannot come between
+        show(Progress(items_seen=4))
+        show.close()  # the summary says it
     assert re.findall(r"(\d) read", stream.getvalue()) == ["1", "2", "3"]
     silent = io.StringIO()
     show = display_on(silent, Output(no_progress=True))
