@@ -2,8 +2,8 @@
 
 import asyncio
 import json
-import os
 import signal
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,9 +11,8 @@ from typing import Any
 import pyarrow.parquet as pq
 import pystac
 import pytest
-from tests.acceptance.command import Running, environment, wait_until
+from tests.acceptance.command import Running, environment
 from tests.export.conftest import item
-from tests.security.watch import stores_of
 
 import stacpull
 from stacpull import Options, sync
@@ -173,20 +172,33 @@ def test_it_needs_item_documents_and_pyarrow(source, tmp_path, monkeypatch):
     assert not (tmp_path / "mirror").exists()
 
 
+KILLED_WHILE_WRITING = """
+import os, sys
+from pyarrow.parquet import ParquetWriter
+from stacpull.cli.entry import main
+from tests.store_in_thread import store_on_thread
+write = ParquetWriter.write_table
+def killed(*arguments, **options):
+    write(*arguments, **options)
+    os.kill(os.getpid(), 9)
+ParquetWriter.write_table = killed
+sys.argv[0] = "stacpull"
+with store_on_thread():
+    main()
+"""
+
+
 def test_a_kill_during_writing_leaves_the_previous_index(source: Source, tmp_path: Path) -> None:
     dest = tmp_path / "mirror"
     mirrored(source([item("a")]), dest, KEPT)
     before = (dest / "items.parquet").read_bytes()
-    more = source([item(f"{number:04}") for number in range(1500)])
+    more = source([item(f"{number:04}") for number in range(20)])
     part = dest / ".stacpull" / "parts" / "items.parquet.tmp"
-    with Running(["mirror", str(more), str(dest), "--no-progress"], environment()) as process:
-        wait_until(lambda: stores_of(process.pid))
-        (store,) = stores_of(process.pid)
-        wait_until(lambda: part.exists() or not process.is_alive(), pause=0.001)
-        os.kill(store, signal.SIGSTOP)  # at once: to find the processes may take longer than to write
-        assert process.kill_with_store(), "the run ended before it was killed"
-    assert (dest / "items.parquet").read_bytes() == before
+    arguments = ["-c", KILLED_WHILE_WRITING, "mirror", str(more), str(dest), "--no-progress"]
+    with Running(arguments, environment(), program=sys.executable) as process:
+        assert process.ended().code == -signal.SIGKILL
+    assert (part.exists(), (dest / "items.parquet").read_bytes() == before) == (True, True)
     assert sync.resume(dest).state == "complete"
-    assert len(ids_in(dest)) == 1501
+    assert len(ids_in(dest)) == 21
     assert verified(dest).exit_code == 0
     assert not part.exists()

@@ -102,14 +102,20 @@ def test_a_signal_stops_gracefully_and_resume_completes(tmp_path, number):
 def test_a_hangup_ends_a_run_as_a_kill_does_unless_it_is_ignored(tmp_path, prefix, request):
     ignored = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # perhaps: the tests may run under `nohup`, too
     request.addfinalizer(lambda: signal.signal(signal.SIGHUP, ignored))
-    dest = tmp_path / "mirror"
-    with run_in_thread(MlhubReplica(items=SMALL, seed=7, latency_ms=30)) as replica:
+    dest, running = tmp_path / "mirror", list[Running]()
+
+    def hang_up(request: RequestInfo) -> bool:
+        if is_asset := request.server != "api" and wait_until(lambda: running):
+            for one in (running[0].pid, *stores_of(running[0].pid)):  # a terminal tells all its processes
+                os.kill(one, signal.SIGHUP)
+        return is_asset
+
+    with run_in_thread(MlhubReplica(items=SMALL, seed=7)) as replica:
         env, command = environment(replica), [str(COMMAND), *mirror_of(replica.base_url, dest)]
         program, *arguments = (*prefix, *command)
+        replica.inject(hang_up, Stall(after=0, seconds=0))
         with Running(arguments, env, program=program, forked=False) as process:
-            assert wait_until(lambda: replica.counters["api", "download"] > 20)
-            for one in (process.pid, *stores_of(process.pid)):  # a terminal tells all its processes
-                os.kill(one, signal.SIGHUP)
+            running.append(process)
             ran = process.ended()
         assert ran.code == (0 if prefix else -signal.SIGHUP), ran.err
         assert run(command[1:], env).code == 0

@@ -27,7 +27,7 @@ from stacpull import TraceReport
 from stacpull.cli.main import execute
 from stacpull.sync import trace
 from stacpull_replicas import run_in_thread
-from stacpull_replicas.faults import Status
+from stacpull_replicas.faults import Stall, Status
 from stacpull_replicas.http_messages import RequestInfo
 from stacpull_replicas.sentinelhub import SentinelHubReplica
 from stacpull_replicas.sentinelhub.captures import Archive
@@ -529,14 +529,18 @@ def test_a_trace_that_was_ended_resumes_and_requests_nothing_twice(
 
 def test_requests_given_up_are_counted(own_replica, library, monkeypatch):
     monkeypatch.setattr("stacpull_trace.trace.GRACE", 0.1)
-    stop = asyncio.Event()
+    stop, hub, loops = asyncio.Event(), own_replica(), list[asyncio.AbstractEventLoop]()
 
-    def stop_soon(event: object) -> None:
-        if "computing" in getattr(event, "name", ""):
-            asyncio.get_running_loop().call_later(0.3, stop.set)
+    def is_computed(request: RequestInfo) -> bool:
+        if found := "statistics" in request.path:
+            loops[0].call_soon_threadsafe(stop.set)
+        return found
 
-    how = {"bbox": SMALL, "datetime": "2024-01-02", "on_event": stop_soon, "stop": stop}
-    report = library(own_replica(latency_ms=900), **how)
+    def note_loop(_event: object) -> None:
+        loops.append(asyncio.get_running_loop())
+
+    hub.inject(is_computed, Stall(after=0, seconds=60))
+    report = library(hub, bbox=SMALL, datetime="2024-01-02", on_event=note_loop, stop=stop)
     assert re.match("Gave up . requests?: the service may charge for this again.", report.notes[0])
 
 
