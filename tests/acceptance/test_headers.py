@@ -175,7 +175,7 @@ def test_repeated_kills_lose_no_header_and_repeat_only_requests_in_flight(tmp_pa
 
 def test_a_signal_stops_and_the_same_command_completes(tmp_path: Path) -> None:
     out = tmp_path / "t.csv"
-    with run_in_thread(MlhubReplica(items=20, seed=7, latency_ms=20, record=True)) as replica:
+    with run_in_thread(MlhubReplica(items=20, seed=7, latency_ms=60, record=True)) as replica:
         env, arguments = environment(replica), headers_of(replica, out, "--json")
         with Running(arguments, env) as process:
             assert wait_until(lambda: blobs(replica).total() > 100)

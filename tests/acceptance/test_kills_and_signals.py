@@ -74,7 +74,7 @@ def test_a_kill_between_two_batches_of_a_page_loses_no_item(tmp_path: Path) -> N
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_stops_gracefully_and_resume_completes(tmp_path, number):
     dest = tmp_path / "mirror"
-    with run_in_thread(MlhubReplica(items=30, seed=7, latency_ms=30)) as replica:
+    with run_in_thread(MlhubReplica(items=30, seed=7, latency_ms=100)) as replica:
         env, bodies = environment(replica), Bodies(replica)
         with Running(mirror_of(replica.base_url, dest, "--json"), env) as process:
             assert wait_until(lambda: bodies.drain() or bodies.in_life > 100)
@@ -172,7 +172,7 @@ def test_after_a_kill_readers_work_and_the_next_run_waits(tmp_path: Path, small_
 
 def test_max_items_is_the_same_set_over_stops_and_page_sizes(tmp_path: Path) -> None:
     wanted = 20
-    with run_in_thread(MlhubReplica(items=100, seed=7, latency_ms=15)) as replica:
+    with run_in_thread(MlhubReplica(items=100, seed=7, latency_ms=60)) as replica:
         env, bodies = environment(replica), Bodies(replica)
         chosen = ["--no-seasonal-snow", "--max-items", str(wanted), "--no-progress"]
         cut = mirror_of(replica.base_url, tmp_path / "cut", *chosen)
@@ -254,7 +254,7 @@ def test_a_kill_before_the_ledger_has_content_leaves_no_mirror(tmp_path: Path, c
 
 def test_a_kill_before_anything_was_planned_leaves_nothing_in_the_way(tmp_path, small_hub):
     dest, env = tmp_path / "mirror", environment(small_hub)
-    small_hub.inject(lambda request: "/items" in request.path, Stall(after=10, seconds=10))
+    small_hub.inject(lambda request: "/items" in request.path, Stall(after=10, seconds=300))
     with Running(mirror_of(small_hub.base_url, dest), env) as process:
         assert wait_until(lambda: run(["status", str(dest)], env).code == 0)
         assert process.signal(signal.SIGKILL)

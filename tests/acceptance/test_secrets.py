@@ -37,7 +37,7 @@ def assert_kept_to_their_hosts(replica: MlhubReplica) -> None:
 
 @pytest.fixture
 def planted(request: pytest.FixtureRequest) -> Iterator[MlhubReplica]:
-    how = {"era": request.param, "echo_key": True, "access": ACCESS, "record": True, "latency_ms": 8}
+    how = {"era": request.param, "echo_key": True, "access": ACCESS, "record": True, "latency_ms": 40}
     replica = MlhubReplica(items=6, seed=7, key=KEY, **how)
     with run_in_thread(replica) as running:
         yield running

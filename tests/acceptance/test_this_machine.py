@@ -39,7 +39,7 @@ def test_a_mirror_succeeds_with_few_file_descriptors(tmp_path: Path, small_hub: 
 
 def test_too_few_descriptors_for_the_concurrency_are_exit_5_and_fewer_transfers_work(tmp_path, small_hub):
     dest, env = tmp_path / "mirror", environment(small_hub)
-    small_hub.inject(lambda request: request.server != "api", Stall(after=10, seconds=5), times=200)
+    small_hub.inject(lambda request: request.server != "api", Stall(after=10, seconds=60), times=200)
     ran = limited(60, mirror_of(small_hub.base_url, dest, "--concurrency", "64"), env)
     assert ran.code == 5, ran.err
     assert ran.sentences[-1].endswith("raise `ulimit -n` or lower --concurrency.")

@@ -122,7 +122,7 @@ def test_an_export_of_an_unfinished_mirror_says_so(tmp_path: Path) -> None:
     assert "not complete" not in run(command, environment()).out
     with (tmp_path / "items.ndjson").open("a") as file:
         file.write(json.dumps(item("b", assets={"data": {"href": "http://127.0.0.1:1/b"}})) + "\n")
-    again = ["mirror", str(tmp_path / "items.ndjson"), str(dest), "--allow-private-hosts"]
+    again = ["mirror", str(tmp_path / "items.ndjson"), str(dest), "--allow-private-hosts", "--retries", "50"]
     with Running(again, environment()) as process:
         assert wait_until(lambda: stacpull.status(dest).assets_pending)
         ran = run(command, environment())
