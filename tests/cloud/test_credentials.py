@@ -305,7 +305,7 @@ def test_many_threads_read_keys_that_must_be_renewed(tmp_path: Path, monkeypatch
     keys = {"Version": 1, "AccessKeyId": "a", "SecretAccessKey": "s", "SessionToken": "t"}
     expired = tmp_path / "keys.json"
     expired.write_text(
-        json.dumps({**keys, "Expiration": (datetime.now(UTC) + timedelta(minutes=1)).isoformat()})
+        json.dumps({**keys, "Expiration": (datetime.now(UTC) + timedelta(minutes=5)).isoformat()})
     )
     settings = tmp_path / "config"
     settings.write_text(f"[profile short]\ncredential_process = cat {expired}\n")

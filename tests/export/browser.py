@@ -80,8 +80,9 @@ class Page:
         return base64.b64decode(found["data"])
 
     async def busy(self) -> float:
+        """Return the seconds of the processor that the thread of this page has taken."""
         found = await self.call("Performance.getMetrics")
-        return float(next(one["value"] for one in found["metrics"] if one["name"] == "TaskDuration"))
+        return float(next(one["value"] for one in found["metrics"] if one["name"] == "ThreadTime"))
 
     async def is_too_wide(self) -> bool:
         return bool(

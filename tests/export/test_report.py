@@ -167,12 +167,8 @@ def test_the_page_of_many_items_is_small_and_quickly_drawn(dest: Path, tmp_path:
     async def look() -> None:
         async with opened_page() as browser:
             await browser.look(1280, "light")
-            took = []
-            for _ in range(3):  # the least: these are seconds of a clock, and the machine may be busy
-                before = await browser.busy()
-                await browser.open((tmp_path / "many.html").as_uri())
-                took.append(await browser.busy() - before)
-            assert min(took) < 1.0
+            await browser.open((tmp_path / "many.html").as_uri())
+            assert 0 < await browser.busy() < 1.5  # 0.2 are usual
             assert not await browser.is_too_wide()
             assert browser.errors == []
 

@@ -41,7 +41,7 @@ THROTTLES = {
 
 @pytest.mark.parametrize(("faults", "waited"), THROTTLES.values(), ids=THROTTLES)
 def test_waiting_for_throttling_costs_no_attempt(stage: Stage, faults: str, waited: float | None) -> None:
-    soon = formatdate(time.time() + 25, usegmt=True)
+    soon = formatdate(time.time() + 45, usegmt=True)
     scene = stage(faults.replace("SOON", soon))
     ran = scene.mirror("--retries", "0")
     assert ran.code == 0, ran.err
