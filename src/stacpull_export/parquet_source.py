@@ -133,8 +133,8 @@ class ParquetSource(ItemsFile):
                         continue
                     async with aclosing(ranges.chunks(start, start + length)) as chunks:
                         async for chunk in chunks:
-                            process.stdin.write(chunk)
-                            with suppress(ConnectionError):
+                            with suppress(ConnectionError, RuntimeError):  # uvloop's, if it has ended
+                                process.stdin.write(chunk)
                                 await process.stdin.drain()
 
     async def _answer(self, process: asyncio.subprocess.Process) -> Json:
@@ -157,4 +157,6 @@ class ParquetSource(ItemsFile):
 async def _ended(process: asyncio.subprocess.Process) -> None:
     with suppress(ProcessLookupError):
         process.kill()
-    await process.communicate(b"")  # unlike `wait`, it reads and closes the pipes
+    if process.stdin is not None:
+        process.stdin.close()  # `communicate` with input would write: uvloop refuses that once it has ended
+    await process.communicate()  # unlike `wait`, it reads and closes the pipes

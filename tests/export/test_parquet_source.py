@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import uvloop
+from tests.cancelling import until
 from tests.export.conftest import item as item_of
 from tests.sources.memory import EVERYTHING, FileServer, pages_of
 
@@ -396,6 +397,22 @@ def test_a_decoder_is_ended_although_its_pipe_is_full(loop: Callable[[], asyncio
 
     with asyncio.Runner(loop_factory=loop) as runner:
         assert runner.run(ended()) == -signal.SIGKILL
+
+
+@pytest.mark.parametrize("loop", [asyncio.new_event_loop, uvloop.new_event_loop])
+def test_a_decoder_that_has_ended_before_its_last_answer_is_read(
+    loop: Callable[[], asyncio.AbstractEventLoop],
+) -> None:
+    async def course() -> None:
+        pipe = asyncio.subprocess.PIPE
+        process = await asyncio.create_subprocess_exec(*python_command("-c", ""), stdin=pipe, stdout=pipe)
+        assert process.stdin is not None
+        await until(process.stdin.is_closing)
+        await parquet_module._ended(process)
+        assert process.returncode is not None
+
+    with asyncio.Runner(loop_factory=loop) as runner:
+        runner.run(course())
 
 
 def test_a_missing_pyarrow_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
