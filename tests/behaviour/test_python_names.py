@@ -93,8 +93,9 @@ def test_a_warning_without_a_listener_is_logged(tmp_path: Path, caplog: pytest.L
 def test_a_wrong_argument_of_trace_is_refused_by_name(monkeypatch, name: str, value: Any, words: str) -> None:
     monkeypatch.setenv("SH_CLIENT_ID", "a")
     monkeypatch.setenv("SH_CLIENT_SECRET", "b")
+    given = {"datetime": "2024", "bbox": (7, 46, 7.01, 46.01), "options": stacpull.Options(retries=1)}
     with pytest.raises(stacpull.StacpullError, match=words):
-        stacpull.sync.trace("mine", **{"datetime": "2024", "bbox": (7, 46, 7.01, 46.01), name: value})
+        stacpull.sync.trace("mine", **{**given, name: value})
 
 
 @pytest.mark.parametrize(
