@@ -426,14 +426,19 @@ def test_a_kill_leaves_nothing_half_written_and_resume_uses_the_area(tmp_path, h
     assert sync.resume(dest).nothing_to_resume
 
 
-def test_repair_fetches_the_same_part_again(tmp_path: Path, host: RasterHost, cog: bytes) -> None:
-    mirrored(listed(host, data="/scene.tif", thumbnail="/thumb.png"), tmp_path, BOX)
-    before = bytes_of(tmp_path)
-    (tmp_path / "scenes/a/data.tif").write_bytes(b"damaged")
+@pytest.mark.parametrize("suffix", [".tif", ".cog"])
+def test_repair_fetches_the_same_part_again(
+    tmp_path: Path, host: RasterHost, cog: bytes, suffix: str
+) -> None:
+    host.files[f"/scene{suffix}"] = cog
+    mirrored(listed(host, data=f"/scene{suffix}", thumbnail="/thumb.png"), tmp_path, BOX)
+    file = tmp_path / f"scenes/a/data{suffix}"
+    before = file.read_bytes()
+    file.write_bytes(b"damaged")
     (tmp_path / "scenes/a/thumbnail.png").unlink()
     report = sync.verify(tmp_path, repair=True)
     assert (report.damaged, report.exit_code) == (2, 0)
-    assert bytes_of(tmp_path) == before
+    assert file.read_bytes() == before
     assert is_sound(tmp_path)
 
 

@@ -53,6 +53,19 @@ def test_files_beside_a_file_of_items_are_copied_again(tmp_path, source, name, l
     assert [file.read_bytes() for file in damaged] == [b"content 0", b"content 1", b"content 2"]
 
 
+def test_a_web_page_that_the_item_states_is_repaired(tmp_path: Path) -> None:
+    page = Answer(200, b"<!DOCTYPE html><html><body>report</body></html>", {"Content-Type": "text/html"})
+    with WireServer({"/report.dat": [page]}) as site:
+        asset = {"href": site.url("/report.dat"), "type": "text/html"}
+        (tmp_path / "item.json").write_text(json.dumps(feature("i", assets={"x": asset})))
+        options = ["--include-pages", "--allow-private-hosts"]
+        assert stacpull("mirror", tmp_path / "item.json", tmp_path / "m", *options).code == 0
+        (report,) = (tmp_path / "m").rglob("x.*")
+        report.unlink()
+        repaired = stacpull("verify", tmp_path / "m", "--repair", "--allow-private-hosts")
+        assert (repaired.code, report.read_bytes()) == (0, page.body), repaired.err
+
+
 def test_json_of_an_item_without_a_url_is_written_again_by_mirror(tmp_path: Path, source: Path) -> None:
     (source / "items.ndjson").write_text(line(0, "data/0.bin"))
     mirror_again = ("mirror", source / "items.ndjson", tmp_path / "m")

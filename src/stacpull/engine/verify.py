@@ -320,11 +320,15 @@ def _requeue_damaged(check: MirrorCheck, files: StoredFiles, db: Connection, run
 
     transitions.mark_json_damaged(db, check.rowids["item"])
     for start in range(0, len(check.rowids["asset"]), _AT_ONCE):
-        hrefs = {}  # without credentials; None if the mirror does not state it
+        damaged = {}
         for rowid in check.rowids["asset"][start : start + _AT_ONCE]:
             item, _, key = queries.asset_owner(db, rowid)
             document, base = read_item(item)
             asset = object_or_empty(object_or_empty(document.get("assets")).get(key))
             href = asset_href(asset_origin(asset) or asset, base)
-            hrefs[rowid] = href if isinstance(href, str) else None
-        check.assets_of_other_sources += transitions.requeue_damaged(db, run.id, hrefs)
+            media_type = asset.get("type")
+            damaged[rowid] = (
+                href if isinstance(href, str) else None,
+                media_type if isinstance(media_type, str) else None,
+            )
+        check.assets_of_other_sources += transitions.requeue_damaged(db, run.id, damaged)

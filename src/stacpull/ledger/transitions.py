@@ -381,12 +381,16 @@ _SET_DAMAGED = (
     f"UPDATE assets SET state = {AssetState.PENDING}, run = ?, generation = generation + 1, digest = NULL, "
     "etag_or_date = NULL WHERE id = ?"
 )
-_PUT_DAMAGED = "REPLACE INTO jobs(asset, href, stale, digest_in_dest, is_damaged) VALUES (?, ?, ?, ?, 1)"
+_PUT_DAMAGED = (
+    "REPLACE INTO jobs(asset, href, stale, media_type, digest_in_dest, is_damaged) "
+    "SELECT ?, ?, ?, coalesce(?, iif(clip IS NULL, NULL, 'image/tiff')), ?, 1 FROM assets WHERE id = ?1"
+)
 
 
-def requeue_damaged(db: Connection, run_id: int, assets: Mapping[int, str | None]) -> int:
-    """Make damaged assets of the source pending, each with its href; return how many others there are.
+def requeue_damaged(db: Connection, run_id: int, assets: Mapping[int, tuple[str | None, str | None]]) -> int:
+    """Make damaged assets of the source pending; return how many others there are.
 
+    Each has its href, without credentials, and its media type. None: the mirror does not state it.
     They are done, or left by an earlier repair. If the href is not whole, the item is read again first.
     A repair accepts only bytes with the earlier digest (`Job.required_digest`) or, if that is unknown, size.
     """
@@ -394,10 +398,10 @@ def requeue_damaged(db: Connection, run_id: int, assets: Mapping[int, str | None
     with transaction(db):
         rows = db.execute(_SELECT_DAMAGED, (json_array(assets), of_source)).fetchall()
         for rowid, _, digest, planned_hash in rows:
-            href = assets[rowid]
+            href, media_type = assets[rowid]
             is_stale = href is None or planned_hash not in (None, href_hash(href))  # cut, or outdated
             db.execute(_SET_DAMAGED, (run_id, rowid))
-            db.execute(_PUT_DAMAGED, (rowid, href or "", is_stale, digest))
+            db.execute(_PUT_DAMAGED, (rowid, href or "", is_stale, media_type, digest))
         items = {item for _, item, *_ in rows}
         _take_over_items(db, run_id, items, linked=items)
         update_item_states(db, items)
