@@ -133,6 +133,7 @@ def test_the_table_sets_every_field() -> None:
         "dask_client",  # of a program
         "query",  # [credentials] and SOURCE
         "credential_names",  # derived
+        "credentials_for",  # the same
         "credential_error",  # the same
         "filled_profile",  # the profile of --credentials, if it is not an AWS profile
         "s3.keys",  # the same
@@ -247,7 +248,7 @@ def test_the_key_of_a_known_service(source, options, key, monkeypatch):
     assert found.query == ({} if key is None else {"key": Secret(key)})
     assert found.credential_names == (() if key is None else ("MLHUB_API_KEY",))
     _, resolved = resolve_source(source, options)
-    assert {f"the header {name}" for name in options.headers} <= {*resolved.credential_names}
+    assert {f"header {name}" for name in options.headers} <= {*resolved.credential_names}
 
 
 @pytest.mark.parametrize(
@@ -308,10 +309,13 @@ def test_a_flag_replaces_a_value_that_is_only_valid_on_another_machine(tmp_path:
 @pytest.mark.parametrize("written", ['header = ["X-Key: k"]\n', '[credentials]\nquery = { key = "k" }\n'])
 def test_the_credentials_of_a_config_are_not_for_another_source(tmp_path: Path, written: str) -> None:
     file = config(tmp_path, f'source = "{MLHUB}/a"\n{written}')
-    assert resolve_with({"config": file}, f"{MLHUB}/b").options.credential_names
-    message = r"credentials in the config are for api\.radiant\.earth: leave SOURCE out"
+    options = resolve_with({"config": file}).options
+    assert resolve_source(f"{MLHUB}/b", options)[1].credential_names
+    message = (
+        r"credentials in the config are for api\.radiant\.earth, but the source is at elsewhere\.example"
+    )
     with pytest.raises(UsageError, match=message):
-        resolve_with({"config": file}, "https://elsewhere.example")
+        resolve_source("https://elsewhere.example", options)
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.toml")), ids=lambda path: path.name)

@@ -57,17 +57,6 @@ def test_a_page_does_not_write_a_long_selection_again(tmp_path: Path) -> None:
         assert log.stat().st_size - before < 500_000
 
 
-def test_a_long_selection_that_an_earlier_version_stored_is_the_same(tmp_path: Path) -> None:
-    spec = replace(SPEC, selection=Selection(ids=tuple(map(str, range(1000)))))
-    with ledger(tmp_path) as db:
-        first, _ = started(db, spec)
-        db.execute("UPDATE runs SET selection = (SELECT value FROM meta WHERE key LIKE 'selection:%')")
-        db.execute("DELETE FROM meta WHERE key LIKE 'selection:%'")
-        again = runs.begin(db, spec, NOW, {})
-        assert (again.id, again.resumed, runs.task_to_resume(db)) == (first.id, True, (spec, {}))
-        assert db.execute("SELECT length(selection) < 100 FROM runs").fetchone() == (1,)
-
-
 @pytest.mark.parametrize(
     "other",
     [
@@ -143,7 +132,7 @@ def test_a_repair_keeps_requiring_the_digest_after_another_version(tmp_path: Pat
         publish(db, planned)
         runs.end(db, first.id, "complete", None, NOW)
         run = runs.begin(db, replace(SPEC, kind="repair"), NOW, {}).id
-        transitions.requeue_damaged(db, run, {planned.rowid: None})
+        transitions.requeue_damaged(db, run, {planned.rowid: (None, None)})
         (job,) = jobs.pending_jobs(db, run, 0, 9)
         if how != "failed before it was reserved":
             transitions.reserve(db, [replace(received(job), digest=b"o" * 32)], [], {})
@@ -151,7 +140,7 @@ def test_a_repair_keeps_requiring_the_digest_after_another_version(tmp_path: Pat
             transitions.release(db, [job.rowid])
         else:
             fail(db, job, BROKEN)
-            transitions.requeue_damaged(db, run, {job.rowid: None})
+            transitions.requeue_damaged(db, run, {job.rowid: (None, None)})
         (job,) = jobs.pending_jobs(db, run, 0, 9)
         assert job.required_digest == bytes(32)
         publish(db, job)

@@ -188,14 +188,11 @@ class Options(Arguments):
         metadata=as_option(load=arguments.load_content, commands=_RUNS, form="no_flag"),
     )
     # stacpull sets the following, not a program
-    credential_names: tuple[str, ...] = ()
-    """Where credentials came from, such as MLHUB_API_KEY: `resume` names those that are missing."""
-    credential_error: CredentialsError | None = None
-    """An error to raise before SOURCE is opened."""
-    filled_profile: Any = None
-    """`stacpull_logins.logins.FilledProfile`: the profile with its name, its `endpoints` and its logins."""
-    dask_client: Any = attrs.field(default=None, eq=False, repr=False)
-    """The `client` of `stacpull.mirror`: a `distributed.Client` whose workers transfer."""
+    credential_names: tuple[str, ...] = ()  # such as MLHUB_API_KEY: `resume` names those that are missing
+    credentials_for: str | None = None  # the `source` of the config that has them: no other host gets them
+    credential_error: CredentialsError | None = None  # to raise before SOURCE is opened
+    filled_profile: Any = None  # `stacpull_logins.logins.FilledProfile`
+    dask_client: Any = attrs.field(default=None, eq=False, repr=False)  # the `client` of `stacpull.mirror`
 
     @property
     def fixed(self) -> dict[str, Any]:

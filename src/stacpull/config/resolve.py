@@ -20,12 +20,12 @@ from stacpull.arguments import FIELD_NAME, load_content, read_header_fields, rea
 from stacpull.config.options import BY_NAME, OPTIONS, Options, Output, S3Options
 from stacpull.config.toml import Config, Setting
 from stacpull.errors import CredentialsError, UsageError, did_you_mean
-from stacpull.hosts import host_of, literal_address, never_allowed_reason, not_public_reason
+from stacpull.hosts import literal_address, never_allowed_reason, not_public_reason
 from stacpull.option_fields import Option
 from stacpull.redact import Secret
 from stacpull.selection import Selection
 from stacpull.system import with_active_endpoints
-from stacpull.urls import parts_of, same_site
+from stacpull.urls import parts_of
 
 _PREFIX = "STACPULL_"
 VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
@@ -183,15 +183,13 @@ def _credentials(
     for name, setting in config.query.items():
         if name not in in_source and (is_of_config or not has_login):
             query.append(query_parameter(name, setting, variables))
-    stated = config.addresses.get("source", "")
-    is_elsewhere = stated and url.hostname and not same_site(stated, source or "")
-    if is_elsewhere and (query or (is_of_config and headers)):
-        raise UsageError(f"The credentials in the config are for {host_of(stated)}: leave SOURCE out.")
+    are_of_config = bool(query or (is_of_config and headers))
     names = [name for credential in (*headers, *query) for name in credential.sources]
     return {
         "headers": {credential.name: credential.value for credential in headers},
         "query": {credential.name: credential.value for credential in query},
         "credential_names": tuple(dict.fromkeys(names)),
+        "credentials_for": config.addresses.get("source") if are_of_config else None,
     }
 
 

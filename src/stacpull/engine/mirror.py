@@ -313,6 +313,9 @@ async def run_from_ledger(
             f"The run of {spec.source} was started with {keys}. Keys are not stored: set {keys}, and give "
             "--header, --credentials or --config again if you used them."
         )
+    owner = await call_ledger(opened, lambda db: runs.other_host_with(db, spec, resolved.credential_names))
+    if owner is not None:
+        raise UsageError(f"This run reads {spec.source}. The credentials are for {owner}: leave them out.")
     run = await call_ledger(opened, lambda db: runs.begin(db, spec, time.time(), options.remembered))
     await call_ledger(opened, lambda db: requeue(db, run))
     async with _start_store_and_open_source(context, resolved, spec.selection, options) as (process, setup):

@@ -14,6 +14,7 @@ import msgspec
 from stacpull.clock import Clock, SystemClock
 from stacpull.config.options import Options
 from stacpull.config.resolve import key_variable, with_environment
+from stacpull.errors import UsageError
 from stacpull.events import Listener, Notice, Progress, Stage, masking_listener
 from stacpull.hosts import host_of, literal_address, origin_of
 from stacpull.http1.http1_transport import Http1Transport
@@ -29,6 +30,7 @@ from stacpull.selection import Selection
 from stacpull.sources.source import Source, WalkStart
 from stacpull.sources.source_url import source_url, split_credentials
 from stacpull.transfer.ranges import MAX_CONNECTIONS
+from stacpull.urls import same_site
 
 SLOTS = 80  # default number of transfers: over 64 (per host), because some wait for the store process
 _OWN_DESCRIPTORS = 36  # about 20 for the loop, ledger, locks, logs and DEST; the rest for name lookups
@@ -137,10 +139,15 @@ def resolve_source(
     """Return the options with the credentials of the environment, and SOURCE without those in its URL."""
     if options.credential_error is not None:
         raise options.credential_error
+    owner = options.credentials_for
+    host = host_of(source)
+    if owner and host and not same_site(owner, source):
+        text = f"The credentials in the config are for {host_of(owner)}, but the source is at {host}"
+        raise UsageError(f"{text}: use another config, or none.")
     url, query, headers = split_credentials(source_url(source))
     stated_names = options.credential_names or (
-        *(f"the header {name}" for name in options.headers),
-        *(f"the query parameter {name}" for name in options.query),
+        *(f"header {name}" for name in options.headers),
+        *(f"query parameter {name}" for name in options.query),
     )
     options = with_environment(attrs.evolve(options, credential_names=stated_names), source)
     names = list(options.credential_names)
@@ -169,7 +176,10 @@ async def open_network(
     if options.log_file is not None:
         log = await asyncio.to_thread(RequestLog, options.log_file, secrets)
     network = Network(resolved, options, ip_policy, retry_policy, secrets, on_event, log)
-    network.emit(Stage(f"opening SOURCE at {host_of(resolved.url) or 'a path'}"))
+    host = host_of(resolved.url)
+    network.emit(Stage(f"opening SOURCE at {host or 'a path'}"))
+    if options.headers and not host:
+        network.warn("--header has no effect: it is only for the host of SOURCE, which is a file.")
     try:
         yield network
     except BaseException as error:

@@ -102,6 +102,15 @@ def _places(db: Connection) -> dict[int, tuple[object, ...]]:
     return {rowid: (origin_of(source), host_of(source) or source, area) for rowid, source, area in rows}
 
 
+def other_host_with(db: Connection, spec: RunSpec, names: Iterable[str]) -> str | None:
+    """Return a source on another host that had credentials of these names, unlike the run of `spec`."""
+    added = set(names).difference(spec.credential_names)
+    for source, stored in db.execute("SELECT source, credential_names FROM runs"):
+        if origin_of(source) != origin_of(spec.source) and added.intersection(orjson.loads(stored)):
+            return str(source)
+    return None
+
+
 def earlier_runs_of_task(db: Connection, run_id: int) -> list[int]:
     """Return the earlier runs, of the task or retried source, whose pending assets a run takes over."""
     has_source = f"o.kind <> 'mirror' AND o.id {IN_LIST}"
@@ -111,29 +120,33 @@ def earlier_runs_of_task(db: Connection, run_id: int) -> list[int]:
     return column(db, query, (run_id, json_array(of_same_source(db, run_id))))
 
 
-_HAS_ALL_CREDENTIALS = (
-    "NOT EXISTS (SELECT value FROM json_each(credential_names) EXCEPT SELECT value FROM json_each(:names))"
+_CONTINUE_LAST = f"""
+UPDATE runs SET state = 'running', reason = NULL, ended = NULL, credential_names = :names,
+    remembered = :remembered
+WHERE id = (SELECT max(id) FROM runs) AND state <> 'complete'
+    AND (kind, source, selection, fixed) = (:kind, :source, :selection, :fixed)
+    -- no credential is missing
+    AND NOT EXISTS (
+        SELECT value FROM json_each(credential_names) EXCEPT SELECT value FROM json_each(:names)
+    )
+    -- no asset lacks its whole href and an item to read it from: only a walk would find it
+    AND NOT EXISTS (
+        SELECT 1 FROM jobs j CROSS JOIN assets a ON a.id = j.asset JOIN items i ON i.id = a.item
+        WHERE a.run = runs.id AND a.state < {AssetState.DONE} AND j.stale AND i.href IS NULL
+    )
+RETURNING id
+"""
+_END_OTHERS = """
+UPDATE runs SET state = 'superseded'
+WHERE state NOT IN ('complete', 'superseded') AND kind = :kind AND (
+    (source, selection) = (:source, :selection)
+    -- a walk that has not read an item
+    OR kind = 'mirror' AND id NOT IN (
+        SELECT run FROM totals WHERE items > 0 OR pending > 0
+        UNION SELECT run FROM counters WHERE name = 'items_seen' AND number > 0
+    )
 )
-_HAS_ALL_HREFS = (  # otherwise, only a walk finds them
-    "NOT EXISTS (SELECT 1 FROM jobs j CROSS JOIN assets a ON a.id = j.asset JOIN items i ON i.id = a.item "
-    f"WHERE a.run = runs.id AND a.state < {AssetState.DONE} AND j.stale AND i.href IS NULL)"
-)
-_CONTINUE_LAST = (
-    "UPDATE runs SET state = 'running', reason = NULL, ended = NULL, "
-    "credential_names = :names, remembered = :remembered "
-    "WHERE id = (SELECT max(id) FROM runs) AND state <> 'complete' "
-    "AND (kind, source, selection, fixed) = (:kind, :source, :selection, :fixed) "
-    f"AND {_HAS_ALL_CREDENTIALS} AND {_HAS_ALL_HREFS} RETURNING id"
-)
-_IS_UNREAD_WALK = (
-    "kind = 'mirror' AND id NOT IN (SELECT run FROM totals WHERE items > 0 OR pending > 0 "
-    "UNION SELECT run FROM counters WHERE name = 'items_seen' AND number > 0)"
-)
-_END_OTHERS = (  # unfinished runs with the same task, and walks that have not read an item
-    "UPDATE runs SET state = 'superseded' "
-    "WHERE state NOT IN ('complete', 'superseded') AND kind = :kind "
-    f"AND ((source, selection) = (:source, :selection) OR ({_IS_UNREAD_WALK}))"
-)
+"""
 _INSERT_RUN = (
     "INSERT INTO runs(kind, source, selection, fixed, credential_names, remembered, state, started) "
     "VALUES (:kind, :source, :selection, :fixed, :names, :remembered, 'running', :now) RETURNING id"
@@ -159,12 +172,6 @@ def begin(db: Connection, spec: RunSpec, now: float, remembered: Mapping[str, An
         "now": now,
     }
     with transaction(db):
-        # earlier versions of stacpull stored all of each selection
-        for run_id in column(db, "SELECT id FROM runs WHERE length(selection) > ?", (_MAX_SELECTION,)):
-            (text,) = column(db, "SELECT selection FROM runs WHERE id = ?", (run_id,))
-            if _shortened(text) != text:
-                meta.put(db, f"{meta.SELECTION}{run_id}", text)
-                db.execute("UPDATE runs SET selection = ? WHERE id = ?", (_shortened(text), run_id))
         continued = db.execute(_CONTINUE_LAST, values).fetchone()
         if continued is not None:
             return load(db, continued[0])
@@ -253,12 +260,14 @@ def task_to_retry(db: Connection, kind: RunKind) -> RunToContinue | None:
         "SELECT a.run FROM jobs CROSS JOIN assets a ON a.id = asset JOIN runs r ON r.id = a.run "
         f"WHERE a.state < {AssetState.DONE} AND r.kind"
     )
-    parts = [f"{failed} WHERE f.kind = :ordered", f"{begun} = 'ordered'"]
+    to_redo = f"{failed} WHERE f.kind = :ordered UNION ALL {begun} = 'ordered'"
     if kind == "retry":
-        items = "SELECT run FROM failures WHERE what IN ('item', 'json')"
-        damaged = f"SELECT run FROM items WHERE json_state = {JsonState.DAMAGED}"
-        parts = [failed, f"{begun} <> 'mirror'", items, damaged]
-    query = f"SELECT id FROM runs WHERE id IN ({' UNION ALL '.join(parts)})"
+        to_redo = f"""
+            {failed} UNION ALL {begun} <> 'mirror'
+            UNION ALL SELECT run FROM failures WHERE what IN ('item', 'json')
+            UNION ALL SELECT run FROM items WHERE json_state = {JsonState.DAMAGED}
+        """
+    query = f"SELECT id FROM runs WHERE id IN ({to_redo})"
     found = column(db, query, {"ordered": FailureKind.ORDERED})
     places = _places(db)
     ended = "SELECT id FROM runs WHERE kind = ? AND state NOT IN ('running', 'interrupted') ORDER BY id"
