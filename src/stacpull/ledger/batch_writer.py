@@ -44,9 +44,6 @@ class BatchWriter:
         self.runs_of_other_sources = set(other_runs)
         has_metadata = "SELECT 1 FROM runs WHERE json_extract(fixed, '$.metadata') IS NOT 'none'"
         self.keeps_documents = exists(db, has_metadata)
-        if not self.keeps_documents:  # of earlier versions of stacpull
-            is_readable = "EXISTS (SELECT 1 FROM items i WHERE i.id = item AND href IS NOT NULL)"
-            db.execute(f"DELETE FROM documents WHERE {is_readable}")
         self._directories = queries.collection_directories(db)
         self._folded_directories = set(map(fold, self._directories.values()))
         # documents older than those of an earlier run: planned last, if SOURCE lists no newer ones
@@ -300,7 +297,7 @@ class _BatchChanges:
         run = self._run
         is_pending = known.row.run == run.id and known.row.state == AssetState.PENDING
         if is_pending and (change.was_planned or known.row.must_revalidate):  # 1 for a renamed asset
-            # bytes of the older version are dropped on arrival, because they belong to another row
+            # a transfer of the older version may still deliver to the old row
             rowid = next(self._writer.asset_rowids)
             transitions.move_asset(self._db, known.row.id, rowid, asset.key)
             known = known._replace(row=known.row._replace(id=rowid, run=0))
@@ -380,15 +377,7 @@ class _BatchChanges:
         self._result.jobs.append(job)
 
     def _resolve_unplanned(self, change: _ItemChange) -> None:
-        """Decide about known assets that the plan of their item does not have any more.
-
-        its path is that of a new key                  renamed (`_rename_assets`)
-        another SOURCE may list it, or an asset
-        of the item cannot be planned                  as it is
-        pending, and left out or of an earlier run     as it is: its run fetches it
-        failed or pending, without a version in DEST   deleted
-        failed or pending, with a version              done; if a filter leaves it out: as it is
-        """
+        """Decide about known assets that the plan of their item does not have any more."""
         item = change.item
         planned = {asset.key for asset in item.assets}.union(dict(item.problems))
         unplanned = [known for key, known in change.known.items() if key not in planned]
@@ -396,24 +385,34 @@ class _BatchChanges:
             return
         left_out = {*item.excluded, *item.web_pages}
         wanted = [known for known in unplanned if known.row.key not in left_out]
-        may_move = [known for known in wanted if known.row.state != AssetState.RESERVED]
-        self._rename_assets(change, may_move)
+        self._rename_assets(change, [known for known in wanted if known.row.state != AssetState.RESERVED])
+        if item.problems:  # one of these may be the same asset
+            return
         for known in unplanned:
             row = known.row
-            is_renamed = change.known.get(row.key) is not known
-            if is_renamed or item.problems or row.run in self._writer.runs_of_other_sources:
+            if change.known.get(row.key) is not known:  # it was renamed
                 continue
-            is_left_out = row.key in left_out
-            is_job_of_run = row.state == AssetState.PENDING and row.run == self._run.id
-            if row.state < AssetState.FAILED and (is_left_out or not is_job_of_run):
-                continue
-            if not known.has_version or known.is_lost(self._has_file):
-                transitions.delete_asset(self._db, row.id)
-                del change.known[row.key]
-            elif not is_left_out:
-                transitions.delete_jobs(self._db, [row.id])
-                done = row._replace(state=AssetState.DONE, digest=known.digest_in_dest or None)
-                self._rows.assets.append(done)
+            match self._fate_of(known, is_left_out=row.key in left_out):
+                case "deleted":
+                    transitions.delete_asset(self._db, row.id)
+                    del change.known[row.key]
+                case "done":
+                    transitions.delete_jobs(self._db, [row.id])
+                    done = row._replace(state=AssetState.DONE, digest=known.digest_in_dest or None)
+                    self._rows.assets.append(done)
+
+    def _fate_of(self, known: KnownAsset, *, is_left_out: bool) -> Literal["kept", "deleted", "done"]:
+        """Decide about an asset that its item does not list any more, or that a filter leaves out."""
+        row = known.row
+        if row.run in self._writer.runs_of_other_sources:
+            return "kept"  # the other SOURCE may list it
+        if row.state in {AssetState.RESERVED, AssetState.DONE}:
+            return "kept"  # until it is pruned
+        if row.state == AssetState.PENDING and (is_left_out or row.run != self._run.id):
+            return "kept"  # its run fetches it
+        if not known.has_version or known.is_lost(self._has_file):
+            return "deleted"
+        return "kept" if is_left_out else "done"  # DEST has its last version
 
     def _rename_assets(self, change: _ItemChange, unplanned: Iterable[KnownAsset]) -> None:
         """Let a key without a file take over the unplanned asset with its path."""
@@ -452,24 +451,27 @@ class _BatchChanges:
 
     def _plan_row(self, change: _ItemChange) -> None:
         item = change.item
-        row = change.row
         is_changed = change.is_updated or change.has_changed
         if is_changed and not (change.was_planned or item.is_collection):
             self._result.count("items_changed", 1)
-        json_state = self._json_state(change)
-        if change.rewrites_json and change.known:
+        row = change.row._replace(
+            listed_by=self._listed_by(change), json_state=self._json_state(change), pending=len(item.assets)
+        )
+        self._rows.items.append(row)
+        if change.rewrites_json:
             # later runs do not see the change: they must revalidate the assets that this one leaves out
             planned = {asset.key for asset in item.assets}.union(item.expanded_prefixes)
-            for key, known in change.known.items():
-                if key not in planned:
-                    self._rows.must_revalidate.append(known.row.id)
-        listed_by = row.listed_by
-        if self._run.kind == "mirror" and listed_by != LISTED_BY_SEVERAL:
-            # a 404 for this URL proves nothing if another source lists the item under another URL
-            is_moved = change.before.href != row.href and listed_by in self._writer.runs_of_other_sources
-            listed_by = LISTED_BY_SEVERAL if is_moved else self._run.id
-        row = row._replace(listed_by=listed_by, json_state=json_state, pending=len(item.assets))
-        self._rows.items.append(row)
+            left_out = [known.row.id for key, known in change.known.items() if key not in planned]
+            self._rows.must_revalidate += left_out
+
+    def _listed_by(self, change: _ItemChange) -> int | None:
+        before = change.before
+        if self._run.kind != "mirror" or before.listed_by == LISTED_BY_SEVERAL:
+            return before.listed_by
+        # a 404 for this URL proves nothing if another source lists the item under another URL
+        is_of_other_source = before.listed_by in self._writer.runs_of_other_sources
+        is_listed_twice = is_of_other_source and before.href != change.row.href
+        return LISTED_BY_SEVERAL if is_listed_twice else self._run.id
 
     def _json_state(self, change: _ItemChange) -> int:
         """Return the new state of the item's JSON, and keep its document if the JSON must be written."""

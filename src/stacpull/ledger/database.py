@@ -306,8 +306,7 @@ def named_rows(db: Connection, query: str, values: Values = ()) -> list[sqlite3.
     return cursor.fetchall()
 
 
-IN_LIST = "IN (SELECT value FROM json_each(?))"
-"""SQL: one of a list of any number of values; binds a `json_array`."""
+IN_LIST = "IN (SELECT value FROM json_each(?))"  # of any number of values: binds a `json_array`
 
 
 def json_array(values: Iterable[int | str]) -> str:

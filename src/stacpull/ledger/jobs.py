@@ -14,8 +14,7 @@ from stacpull.models import AssetFile, Job, VersionInDest
 _SELECT_JOB = f"""
 SELECT
     a.id AS rowid, a.item AS item_rowid, a.generation, a.key, rtrim(a.directory, '/') AS directory,
-    coalesce(a.name, iif(j.name_or_template LIKE '%{{%', NULL, j.name_or_template)) AS name,
-    iif(a.name IS NULL AND j.name_or_template LIKE '%{{%', j.name_or_template, NULL) AS name_template,
+    a.name AS raw_name, j.name_or_template AS raw_name_or_template,
     j.href, i.href AS item_href, i.name AS item_name, j.size, j.media_type,
     a.stated_checksum AS raw_checksum, j.stale AS raw_stale, coalesce(j.alternates, '[]') AS raw_alternates,
     a.clip AS raw_clip, j.is_damaged AS raw_is_damaged, j.digest_in_dest AS raw_digest, a.size AS raw_size,
@@ -50,6 +49,8 @@ def _job(row: sqlite3.Row, run: Run) -> Job:
     clip = stored_clip(row["raw_clip"])  # a clip of another area cannot be fetched again
     is_same_area = clip is None or clip.area_hash == run.area_hash
     requires_same = run.kind == "repair" and bool(row["raw_is_damaged"]) and is_same_area
+    name = row["raw_name"] or row["raw_name_or_template"]
+    is_template = row["raw_name"] is None and "{" in (name or "")
     fields = {name: row[name] for name in row.keys() if not name.startswith("raw_")}  # noqa: SIM118 -- a row
     if requires_same and digest_in_dest is None:
         fields["size"] = row["raw_size"] or 0
@@ -60,6 +61,8 @@ def _job(row: sqlite3.Row, run: Run) -> Job:
         version = VersionInDest(row["raw_etag_or_date"], row["raw_size"], is_unverified)
     return Job(
         **fields,
+        name=None if is_template else name,
+        name_template=name if is_template else None,
         checksum=checksum,
         stale=bool(row["raw_stale"]),
         required_digest=digest_in_dest if requires_same else None,

@@ -317,6 +317,7 @@ def damaged_item_json(db: Connection, after: int) -> list[tuple[int, ItemId, str
 
 def unwritten_items(db: Connection, after: int, also_new: bool) -> list[int]:
     """Return up to 1,000 items after rowid `after` whose JSON must be written, again or if `also_new`."""
+    earlier = "SELECT 1 FROM totals WHERE pending > 0 AND run < (SELECT max(id) FROM runs)"
     query = f"""
         SELECT i.id FROM items i
         WHERE i.id > :after AND i.json_state <> {JsonState.CURRENT}
@@ -325,14 +326,14 @@ def unwritten_items(db: Connection, after: int, also_new: bool) -> list[int]:
                 OR i.json_state IN ({JsonState.DUE}, {JsonState.WRITING}))
             -- no asset is pending, or, of an item of the last run, only those that earlier runs have left
             AND (i.pending = 0 OR (
-                i.run = (SELECT max(id) FROM runs r
-                    WHERE EXISTS (SELECT 1 FROM totals t WHERE t.pending > 0 AND t.run < r.id))
-                AND NOT EXISTS (SELECT 1 FROM assets a
-                    WHERE a.run = i.run AND a.item IN {_WITH_LINKED} AND a.state < {AssetState.DONE})
+                :has_left AND i.run = (SELECT max(id) FROM runs) AND NOT EXISTS (
+                    SELECT 1 FROM assets a
+                    WHERE a.run = i.run AND a.item IN {_WITH_LINKED} AND a.state < {AssetState.DONE}
+                )
             ))
         ORDER BY i.id LIMIT 1000
     """
-    return column(db, query, {"after": after, "also_new": also_new})
+    return column(db, query, {"after": after, "also_new": also_new, "has_left": exists(db, earlier)})
 
 
 class RecordedFile(NamedTuple):

@@ -37,8 +37,7 @@ class JsonState:
     WRITING: Final = 4  # due, and being put in place, unless the run was killed
 
 
-LISTED_BY_SEVERAL = 0
-"""In `items.listed_by`: several sources list it, each under another URL, so no single source may prune it."""
+LISTED_BY_SEVERAL = 0  # in `items.listed_by`: each under another URL, so no source may prune it
 
 _LEDGER = """
 CREATE TABLE meta(key TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID;  -- see meta.py
