@@ -25,7 +25,6 @@ import re
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -57,12 +56,6 @@ class MissingExtraError(UsageError):
         install = f'pip install "stacpull[{extra}] @ git+https://github.com/stacpull/stacpull"'
         extras = "extras" if "," in extra else "extra"
         super().__init__(f"{what} needs {library} ({extras} {extra}: {install}){otherwise}.")
-
-
-def require_pyarrow(what: str, *, otherwise: str = "") -> None:
-    """Raise an error if pyarrow is not installed."""
-    if find_spec("pyarrow") is None:
-        raise MissingExtraError(what, "pyarrow", "geoparquet", otherwise)
 
 
 def reject_variable(what: str, path: str) -> None:

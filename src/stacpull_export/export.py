@@ -12,19 +12,13 @@ from stacpull.arguments import ValueReader, choice, integer, or_default, read_by
 from stacpull.config.options import Options
 from stacpull.config.toml import Setting
 from stacpull.dest_address import DestAddress, resolve_dest
-from stacpull.errors import (
-    InterruptedRunError,
-    StacpullError,
-    UsageError,
-    destination_errors,
-    require_pyarrow,
-)
+from stacpull.errors import InterruptedRunError, StacpullError, UsageError, destination_errors
 from stacpull.events import Listener, Stage
 from stacpull.filters.item_filters import IdsFilter
 from stacpull.filters.labels import NOMENCLATURES
 from stacpull.threads import StoppableExecutor
 from stacpull_export.atomic_file import output_path
-from stacpull_export.formats import GROUP, ExportReport, Format
+from stacpull_export.formats import GROUP, ExportReport, Format, require_pyarrow
 from stacpull_export.mirrored_items import open_contents
 from stacpull_export.tables import refuse_directory
 from stacpull_export.training_samples import SampleOptions, split_of

@@ -1,14 +1,21 @@
 """The formats of `export`: each is a `Format`, registered as an entry point in `stacpull.formats`."""
 
 from collections.abc import Callable
+from importlib.util import find_spec
 from typing import Final, NamedTuple
 
+from stacpull.errors import MissingExtraError
 from stacpull.models import PublicValue
 
 GROUP: Final = "stacpull.formats"
 
-OnProgress = Callable[..., None]
-"""Takes the number of items so far, and what is done with them. Raises to stop the export."""
+OnProgress = Callable[..., None]  # gets the number of items so far, and what is done; raises to stop
+
+
+def require_pyarrow(what: str, *, otherwise: str = "") -> None:
+    """Raise an error if pyarrow is not installed."""
+    if find_spec("pyarrow") is None:
+        raise MissingExtraError(what, "pyarrow", "geoparquet", otherwise)
 
 
 class ExportReport(PublicValue, frozen=True):

@@ -13,11 +13,12 @@ import orjson
 from stacpull.catalog.catalog_tree import CollectionEntry, MirrorOutput
 from stacpull.catalog.item import encode_item
 from stacpull.engine.publisher import Publisher
-from stacpull.errors import DestinationError, InterruptedRunError, UsageError, require_pyarrow
+from stacpull.errors import DestinationError, InterruptedRunError, UsageError
 from stacpull.events import Stage
 from stacpull.ledger import meta
 from stacpull.ledger.database import Connection
 from stacpull.models import OWN_DIRECTORY
+from stacpull_export.formats import require_pyarrow
 from stacpull_export.ledger_queries import written_digests
 
 _FILE: Final = "items.parquet"

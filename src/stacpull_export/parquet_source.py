@@ -20,7 +20,7 @@ import orjson
 from stacpull.boxes import split_at_antimeridian
 from stacpull.child_process import python_command, python_environment
 from stacpull.clock import parse_interval
-from stacpull.errors import SourceError, require_pyarrow, tempfile_errors
+from stacpull.errors import SourceError, tempfile_errors
 from stacpull.filters.selection_filter import push_down
 from stacpull.json_values import object_or_empty
 from stacpull.models import Json, Page
@@ -28,6 +28,7 @@ from stacpull.net.json_reader import Document, JsonReader, TooManyValuesError, d
 from stacpull.selection import Selection
 from stacpull.sources.files import FileRanges, ItemsFile
 from stacpull.sources.source import OnNotice, PageSize, WalkStart
+from stacpull_export.formats import require_pyarrow
 
 TAIL: Final = 1 << 16
 """Bytes at the end of a file that are read first, usually the whole footer."""

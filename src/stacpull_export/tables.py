@@ -16,8 +16,9 @@ from typing import Any, BinaryIO, Final, Literal, NamedTuple
 import orjson
 
 from stacpull.clock import rfc3339
-from stacpull.errors import UsageError, destination_error, require_pyarrow
+from stacpull.errors import UsageError, destination_error
 from stacpull_export.atomic_file import atomic_file
+from stacpull_export.formats import require_pyarrow
 
 Kind = Literal["text", "integer", "real", "boolean", "texts", "json", "date", "time"]
 
@@ -33,13 +34,11 @@ class Column(NamedTuple):
     kind: Kind = "text"
 
 
-Row = Sequence[Any]
-"""Values in the order of the columns; None for missing values."""
+Row = Sequence[Any]  # values in the order of the columns; None for missing values
 _FileMetadata = Mapping[str, str] | None
 _Writer = Callable[[BinaryIO, Sequence[Column], Iterable[Row], _FileMetadata], None]
 
-_BATCH = 2000
-"""The most rows in memory."""
+_BATCH = 2000  # the most rows in memory
 
 
 def refuse_directory(path: Path) -> None:

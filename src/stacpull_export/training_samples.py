@@ -18,33 +18,23 @@ from stacpull.models import Json
 from stacpull_export.formats import ExportReport, OnProgress
 from stacpull_export.mirrored_items import MirrorContents, MirroredItem
 
-MAX_CLASSES = 10_000
-"""Label names of a mirror. Each has a column, and a number in each sample."""
-_SHA256 = "1220"
-"""How the multihash of a SHA-256 begins (`file:checksum`)."""
+MAX_CLASSES = 10_000  # label names of a mirror: each has a column, and a number in each sample
+_SHA256 = "1220"  # begins the multihash of a SHA-256 (`file:checksum`)
 
 
 class SampleFile(NamedTuple):
-    key: str
-    """The asset key; where several source items have the same key, the item's number comes first: `2_B01`."""
-    path: str
-    """Relative to DEST."""
-    size: int
-    """Bytes."""
-    sha256: str
-    """In hexadecimal digits; empty if the mirror keeps none."""
-    item: str = ""
-    """The id of the item that it is an asset of."""
+    key: str  # of the asset; if several source items have it, the item's number comes first: `2_B01`
+    path: str  # relative to DEST
+    size: int  # in bytes
+    sha256: str  # in hexadecimal digits; empty if the mirror has none
+    item: str = ""  # the id of the item that has the asset
 
 
 class TrainingSample(NamedTuple):
     item: MirroredItem
-    labels: tuple[str, ...]
-    """Label names, in the order of the classes."""
-    files: tuple[SampleFile, ...]
-    """Sorted by key."""
-    split: str
-    """The name of the item's split; empty without splits."""
+    labels: tuple[str, ...]  # their names, in the order of the classes
+    files: tuple[SampleFile, ...]  # sorted by key
+    split: str  # the name of the item's split; empty without splits
 
 
 class SampleOptions(NamedTuple):

@@ -16,7 +16,6 @@ import re
 import tarfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO, Final, NamedTuple
 
@@ -32,9 +31,7 @@ from stacpull_export.tables import Column, write_table
 from stacpull_export.training_samples import SampleFile, SampleOptions, Samples, TrainingSample
 
 SHARD_BYTES = 1_000_000_000
-_PIECE = 1 << 20
-"""Bytes of a file in memory."""
-_OWN_NAME = re.compile(r"\.?[^/]+-[0-9]{6}\.tar(\.parquet)?(\.part)?")
+_PIECE = 1 << 20  # bytes of a file in memory
 _COLUMNS: Final = (
     Column("key"), Column("id"), Column("collection"), Column("labels", "texts"),
     Column("label_vector", "json"), Column("sha256", "json"),
@@ -62,18 +59,20 @@ def export_webdataset(
 ) -> ExportReport:
     if wrong := next((name for name in options.splits if "/" in name or "\0" in name), None):
         raise UsageError(f"The split {wrong!r} cannot begin the names of files: leave the slash out.")
+    splits = tuple(options.splits) or ("",)
     make_export_directory(out, "webdataset")
+    _refuse_other_splits(out, splits)
     samples = Samples(contents, options, on_progress)
     shared_keys = shared_sample_keys(contents.db)
     writer = _ShardWriter(contents, out, samples, shared_keys, shard_bytes, shard_samples, on_progress)
-    for split in options.splits or ("",):
+    for split in splits:
         writer.write_split(split)
     names = tuple(shard.name for shard in writer.done)
-    kept = set(names)
+    prefixes = "|".join(re.escape(split or "samples") for split in splits)
+    own_name = re.compile(rf"\.?({prefixes})-[0-9]{{6}}\.tar(\.parquet)?(\.part)?")
     for entry in out.iterdir():
-        if entry.name.removesuffix(".parquet") not in kept and _OWN_NAME.fullmatch(entry.name):
-            with suppress(OSError):
-                entry.unlink()
+        if entry.name.removesuffix(".parquet") not in names and own_name.fullmatch(entry.name):
+            entry.unlink()
     document = {
         "classes": list(samples.classes),
         "samples": writer.count,
@@ -87,6 +86,17 @@ def export_webdataset(
     return samples.report(names, sum(shard.bytes for shard in writer.done), notes)
 
 
+def _refuse_other_splits(out: Path, splits: Sequence[str]) -> None:
+    try:
+        earlier = orjson.loads((out / "shards.json").read_bytes())["shards"]
+        others = sorted({shard["split"] for shard in earlier}.difference(splits))
+    except (OSError, ValueError, LookupError, TypeError):  # no complete export
+        return
+    if others:
+        shards = f"{others[0] or 'samples'}-*.tar"
+        raise UsageError(f"{out} has {shards}: export all splits at once, or choose another directory.")
+
+
 @attrs.define
 class _ShardWriter:
     _contents: MirrorContents
@@ -97,8 +107,7 @@ class _ShardWriter:
     _max_samples: int | None
     _on_progress: OnProgress
     done: list[_Shard] = attrs.field(factory=list)
-    count: int = 0
-    """Samples in `done`."""
+    count: int = 0  # samples in `done`
 
     def write_split(self, split: str) -> None:
         """Write the shards of one split; existing complete ones are kept."""

@@ -416,6 +416,6 @@ def test_a_decoder_that_has_ended_before_its_last_answer_is_read(
 
 
 def test_a_missing_pyarrow_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("stacpull.errors.find_spec", lambda _: None)
+    monkeypatch.setattr("stacpull_export.formats.find_spec", lambda _: None)
     with pytest.raises(UsageError, match=r"extra geoparquet"):
         read(FileServer(b""))

@@ -69,7 +69,7 @@ def test_more_rows_than_one_batch_stay_in_order(path: Path) -> None:
 
 
 def test_parquet_without_pyarrow_is_rejected_with_advice(tmp_path, monkeypatch):
-    monkeypatch.setattr("stacpull.errors.find_spec", lambda _: None)
+    monkeypatch.setattr("stacpull_export.formats.find_spec", lambda _: None)
     with pytest.raises(UsageError, match=r"extra geoparquet"):
         check_table(tmp_path / "t.parquet")
     check_table(tmp_path / "t.csv")

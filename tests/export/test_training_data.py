@@ -138,6 +138,12 @@ def test_splits_divide_the_samples(dest: Path, tmp_path: Path) -> None:
     with pytest.raises(stacpull.UsageError, match=r"patch\.0 is in the splits"):
         export(dest, tmp_path / "twice", "webdataset", splits={"a": ["0"], "b": ["patch.0"]})
     assert not (tmp_path / "twice").exists()
+    with pytest.raises(stacpull.UsageError, match=r"out has shards test-\*\.tar: export all splits at once"):
+        export(dest, tmp_path / "out", "webdataset", splits={"train": ["0"]})
+    own = tmp_path / "out/mine-000007.tar"
+    own.touch()
+    report = export(dest, tmp_path / "out", "webdataset", splits={"test": ["3"], "train": ["0"]})
+    assert (len(report.files), own.exists()) == (2, True)
     with pytest.raises(stacpull.UsageError, match=r"The split '\.\./a' cannot begin the names of files"):
         export(dest, tmp_path / "outside", "webdataset", splits={"../a": ["0"]})
 
