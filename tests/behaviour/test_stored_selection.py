@@ -41,6 +41,17 @@ def test_an_unknown_member_of_a_stored_selection_is_an_error(tmp_path: Path, aga
     assert sync.status(dest).assets_done == 0
 
 
+def test_a_run_draws_its_sample_once_also_if_the_source_grows(tmp_path: Path) -> None:
+    source, dest = items(tmp_path, 5), tmp_path / "m"
+    assert sync.mirror(source, dest, selection=Selection(sample=3)).items_matched == 3
+    drawn = sorted(dest.rglob("data.bin"))
+    interrupt(dest, "selection")
+    items(tmp_path, 60)
+    report = sync.resume(dest)
+    assert (report.state, report.items_matched, report.assets_done) == ("complete", 3, 3)
+    assert sorted(dest.rglob("data.bin")) == drawn
+
+
 def test_resume_takes_transfer_options_again(tmp_path: Path) -> None:
     source, dest = items(tmp_path, 2), tmp_path / "m"
     sync.mirror(source, dest, selection=Selection(max_items=1))

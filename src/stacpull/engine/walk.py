@@ -313,8 +313,10 @@ class Walk:
         for start in range(0, len(drawn), ITEMS_AT_ONCE):
             part = drawn[start : start + ITEMS_AT_ONCE]
             items = [ListedItem(one.id, json.loads(one.document), one.url) for one in part]
+            planned_before = await self._planned_before(items)  # by an earlier draw of this run
+            new = [item for item in items if item.id not in planned_before]
             batch = WalkBatch()
-            await self._plan_items(items, await self._planned_before(items), batch)
+            await self._plan_items(new[: self._matches_left()], {}, batch)
             await self._consumer.add_batch(batch)
         first = summary.first_unreadable
         if first is not None:
@@ -364,7 +366,7 @@ class Walk:
                     announced = announced_before + page.announced
                 total = announced if next_name is None else None  # known in the last collection
                 self._max_announced = max(self._max_announced, total or 0)
-                after_collection = after_page = Position(next_name, None, announced)
+                after_page = after_collection = Position(next_name, None, announced)
                 if page.next is not None:
                     after_page = Position(start.collection, page.next, announced_before)
                 update = WalkUpdate(self._stored(after_page), announced=total)
@@ -415,7 +417,7 @@ class Walk:
         return self._consumer.counters["items_seen"] - seen_before
 
     def _matches_left(self) -> int:
-        limit = self._setup.selection.max_items
+        limit = self._setup.selection.item_limit
         if limit is None:
             return sys.maxsize
         return max(0, limit - self._consumer.counters["items_matched"])
@@ -449,7 +451,7 @@ class Walk:
                 continue
             batch.seen.append(item.id)
             matches.append(item)
-            if item.id not in planned_before:
+            if self._sample is None and item.id not in planned_before:
                 new_ids.add(item.id)
         if self._sample is None:
             await self._plan_items(matches, planned_before, batch)
