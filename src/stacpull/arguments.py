@@ -36,8 +36,7 @@ MAX_CONCURRENCY = 4096  # more transfers need more open files than systems allow
 MAX_INTEGER = 2**63 - 1  # the largest integer that a ledger stores
 ABOVE_ZERO = math.nextafter(0, 1)
 
-Time = str | date | datetime
-"""A time, as text in the forms that `--datetime` takes, or as Python's own types. Naive times are UTC."""
+Time = str | date | datetime  # text has the forms of `--datetime`; naive times are UTC
 TimeOrInterval = Time | tuple[Time | None, Time | None] | list[Time | None]
 
 
@@ -74,11 +73,10 @@ _FLAGS = dict.fromkeys(("true", "yes", "on", "1"), True)
 _FLAGS |= dict.fromkeys(("false", "no", "off", "0"), False)
 FIELD_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, 5.6.2: token
 CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f\ud800-\udfff]")  # never in a field value (RFC 9110, 5.5)
-_CONTROL_FIELDS = frozenset(
+_CONTROL_FIELDS = frozenset(  # they control the connection, the framing or the requested part
     {"connection", "content-length", "expect", "host", "keep-alive", "proxy-authorization"}
     | {"proxy-connection", "range", "te", "trailer", "transfer-encoding", "upgrade"}
 )
-"""Fields that control the destination or framing of a request, or the requested part of an asset."""
 _MIN_TOKEN_LENGTH = 16
 
 

@@ -31,7 +31,7 @@ from typing import Any, Final
 from stacpull.errors import UsageError
 
 _NDJSON: Final = "stacpull.sources.files:NdjsonSource"
-_CORE: Final = {
+_CORE: Final = {  # what the core itself loads only when it is used
     "stacpull.sources": {
         "api": "stacpull.sources.stac_api:ApiSource",
         "tree": "stacpull.sources.tree:TreeSource",
@@ -39,7 +39,6 @@ _CORE: Final = {
         **dict.fromkeys((".ndjson", ".jsonl", ".ldjson", ".ndgeojson", ".geojsonl", ".geojsons"), _NDJSON),
     }
 }
-"""What the core itself loads only when it is used."""
 
 
 def load(group: str, name: str) -> Any | None:

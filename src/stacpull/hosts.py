@@ -22,7 +22,7 @@ HOST_AND_PORT = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]+):[0-9]{1,5}(/|$)
 HIGHEST_PORT = 65535
 MAX_HOSTS = 256  # the most idle hosts whose state is kept: a source can name millions
 
-_REFUSED = {
+_REFUSED = {  # never connected to; the first reason is used (`::1` is loopback, and no tunnel)
     reason: tuple(map(ip_network, networks))
     for reason, networks in {
         "link-local": ("169.254.0.0/16", "fe80::/10"),
@@ -46,7 +46,6 @@ _REFUSED = {
         ),
     }.items()
 }
-"""What is never connected to; the first reason is used. (`::1` is loopback, and no tunnel.)"""
 _NAT64 = ip_network("64:ff9b::/96")
 _NOT_PUBLIC = (
     ip_network("192.0.0.0/24"),  # RFC 6890; older versions of Python call most of it public

@@ -6,8 +6,7 @@ import orjson
 
 from stacpull.models import Json
 
-MAX_VALUES: Final = 4_000_000
-"""The most values of a document of usual size. Items of services have one value per 11 to 26 bytes."""
+MAX_VALUES: Final = 4_000_000  # of a usual document: items of services have one per 11 to 26 bytes
 
 
 def count_values(data: bytes) -> int:

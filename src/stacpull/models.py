@@ -37,8 +37,7 @@ class PublicValue(msgspec.Struct, frozen=True, repr_omit_defaults=True):
         return f"<table>{rows}</table>"  # a line of 40 fields is not readable
 
 
-OWN_DIRECTORY = ".stacpull"
-"""The directory of a mirror for everything but its files: ledger, event log, lock and parts."""
+OWN_DIRECTORY = ".stacpull"  # of a mirror, for everything but its files: ledger, event log, lock and parts
 OWN_ASSETS_ID = ""  # the item ID of a collection's own assets: no item has an empty ID
 FILE_OF_USER: Final = None  # as an identity: the user may have a file of this name, which is never removed
 
@@ -109,7 +108,7 @@ class FailureKind(enum.StrEnum):
     DOWN = "down", "at hosts that failed too often", "run the same command again"
 
 
-_THEN: Final = {
+_THEN: Final = {  # what stacpull does after a failure; after other kinds, nothing
     FailureKind.GONE: Then.OWN_HOST,
     FailureKind.REFUSED: Then.HOLD_BACK | Then.OWN_HOST | Then.NEW_HREF,
     FailureKind.THROTTLED: Then.RETRY | Then.NEXT_RUN,
@@ -124,11 +123,8 @@ _THEN: Final = {
     FailureKind.SCHEME: Then.NEXT_RUN,
     FailureKind.DOWN: Then.NEXT_RUN,  # of source items
 }
-"""What follows each kind of failure; nothing follows the others."""
-NOT_FAILURES = (FailureKind.ORDERED, FailureKind.OUTSIDE)
-"""`--max-failures` ignores these, and reports have a counter for each."""
-COUNTED_APART = frozenset({FailureKind.GONE, *NOT_FAILURES})
-"""A summary does not call these failures, but says what they are."""
+NOT_FAILURES = (FailureKind.ORDERED, FailureKind.OUTSIDE)  # `--max-failures` does not count these
+COUNTED_APART = frozenset({FailureKind.GONE, *NOT_FAILURES})  # a summary does not call these failures
 
 
 def count_failures(counts: Mapping[str, Any], gone: int) -> int:
@@ -222,8 +218,7 @@ class Page(msgspec.Struct, frozen=True):
     items: list[Json]
     next: PageRequest | None  # None after the last page, and in a source without cursors
     announced: int | None  # the total number of items that the service announces
-    loop_reason: str | None = None
-    """Why this page is the last one although it has a `next`; without a subject."""
+    loop_reason: str | None = None  # why this is the last page although it has a `next`; without a subject
     unreadable: tuple[UnreadableEntry, ...] = ()  # unreadable links and entries
 
 
@@ -265,8 +260,7 @@ class Asset(msgspec.Struct, frozen=True, array_like=True):
     size: int | None = None
     checksum: Checksum | None = None
     media_type: str | None = None
-    alternates: tuple[str, ...] = ()
-    """Other hrefs of the same content, tried in this order if `href` cannot be fetched (`--prefer`)."""
+    alternates: tuple[str, ...] = ()  # other hrefs of the same content, tried in this order (`--prefer`)
 
 
 class PlannedItem(NamedTuple):
@@ -363,8 +357,7 @@ class WalkBatch(msgspec.Struct):
 
 class SavedBatch(msgspec.Struct):
     jobs: list[Job] = []
-    failures: list[tuple[ItemId, str, Failure]] = []
-    """Item, asset key ("" for the item itself), and reason."""
+    failures: list[tuple[ItemId, str, Failure]] = []  # item, asset key ("" for the item itself), and reason
     counted: dict[str, int] = {}  # added to the counters of the run; items count once per run
 
     def count(self, name: str, number: int) -> None:
@@ -433,8 +426,7 @@ class AssetFile(msgspec.Struct, array_like=True):
     part: str = ""  # once it is written
     body: memoryview | None = None  # until it is written: a view of the received message, to avoid a copy
     checksum_changed: bool = False  # than the ledger has from the plan (`Job.checksum_changed`)
-    filename: str = ""
-    """The last segment of the resolved URL, percent-decoded but unsafe; empty if `name` was planned."""
+    filename: str = ""  # the last segment of the resolved URL, percent-decoded; empty if `name` was planned
 
     @property
     def path(self) -> str:

@@ -92,8 +92,7 @@ class Secrets:
         self._known: set[Secret] = set()
         self._temporary = BoundedCache[Secret, None](_MAX_TEMPORARY)
         self._forms: tuple[str, ...] = ()
-        self.values: frozenset[str] = frozenset()
-        """The revealed secrets. Whenever one is added, this becomes another set."""
+        self.values: frozenset[str] = frozenset()  # the revealed secrets; another set after each change
         self.add(*secrets)
 
     def __bool__(self) -> bool:

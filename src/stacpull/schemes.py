@@ -36,10 +36,8 @@ class Scheme(msgspec.Struct, frozen=True, kw_only=True):
 
     name: str
     default_port: int | None = None  # of a URL without one; None if the scheme has no ports
-    is_web: bool = False
-    """True for HTTP to the host in the URL. Only these have a query, get credentials, and can be an API."""
-    is_encrypted: bool = False
-    """True if transfers are encrypted. If SOURCE is, redirects to URLs that are not are refused."""
+    is_web: bool = False  # HTTP to the host in the URL: only these get a query and credentials, or are APIs
+    is_encrypted: bool = False  # if SOURCE is, redirects to URLs that are not are refused
     is_remote: bool = True  # false for local data: only SOURCE and documents of the same scheme refer to it
     is_object_store: bool = False  # True if the URL is a bucket and a key: `%`, `?` and `#` are ordinary
     has_md5_etags: bool = False

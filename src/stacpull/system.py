@@ -8,8 +8,7 @@ from pathlib import Path
 INTERRUPTED = 130  # the exit code, also of a report: 128 and the number of SIGINT, as in shells
 AWS_ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")  # variables, by precedence
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
-GARBAGE_AFTER = 100_000
-"""New objects between runs of the cycle collector: more than by default, to make imports and runs faster."""
+GARBAGE_AFTER = 100_000  # new objects between runs of the cycle collector, which are rare for speed
 
 
 def expand_user(path: str) -> Path:

@@ -27,11 +27,10 @@ PROJECTION_EXTENSION = f"{_SCHEMAS}/projection/v2.0.0/schema.json"
 FILE_FIELDS = ("file:size", "file:checksum")
 
 _OWN_LINKS = frozenset({"root", "parent", "collection", "self"})
-_OTHER_LINKS = frozenset({
+_OTHER_LINKS = frozenset({  # relations that never lead to another item of the mirror: not looked up
     "about", "alternate", "canonical", "cite-as", "icon", "license", "preview", "service", "thumbnail",
     "tilejson", "via", "xyz",
 })  # fmt: skip
-"""Relations that never lead to another item of the mirror, so they are not looked up."""
 ANY_TIME: Json = {
     "datetime": None,
     "start_datetime": "0001-01-01T00:00:00Z",

@@ -42,8 +42,7 @@ class Display:
 
     def __init__(self, output: Output) -> None:
         self.failures = FailureCounts()
-        self.hidden = deque[str](maxlen=100)
-        """Warnings and damage that --quiet hides. They are printed if the command fails."""
+        self.hidden = deque[str](maxlen=100)  # what --quiet hides: it is printed if the command fails
         self._output = output
         self._stream = sys.stderr
         self._now: Progress | Checked | Stage = Stage("starting")

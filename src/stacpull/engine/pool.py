@@ -148,8 +148,8 @@ class Pool(Generic[JobT, ResultT]):
     _failure_count: int = 0
     _held_back: dict[str, deque[tuple[JobT, Failure]]] = attrs.field(factory=dict)
     down_hosts: dict[str, Failure] = attrs.field(factory=dict)  # by host, why
-    # by host, when an item that was read again first had the same href: the host's hrefs do not expire
-    unchanged_since: BoundedCache[str, float] = attrs.field(factory=BoundedCache)
+    # by host, since when its hrefs are known not to expire: an item that was read again had the same one
+    lasting_since: BoundedCache[str, float] = attrs.field(factory=BoundedCache)
     _is_stopping: bool = False
     _group: asyncio.TaskGroup = attrs.field(factory=asyncio.TaskGroup)
 
@@ -306,13 +306,13 @@ class AssetTask(Generic[JobT, ResultT]):
 
     async def _may_try_href_again(self, refusal: TransferError) -> bool:
         """Return True if the item has another href now, or if the refusal may have been temporary."""
-        href = self.job.href
+        host = host_of(self.job.href)
+        may_expire = is_signed(self.job.href)
         now = self._pool.retries.clock.monotonic
-        unchanged_since = self._pool.unchanged_since
         if self._item_read_at >= self._attempt_began_at or not self.job.item_href:
             return False  # the item has no newer href, or cannot be read
-        if not is_signed(href) and unchanged_since.get(host_of(href), inf) <= self._attempt_began_at:
-            return False  # the hrefs of this host do not expire
+        if not may_expire and self._pool.lasting_since.get(host, inf) <= self._attempt_began_at:
+            return False
         try:
             if await self._read_until_changed(lambda job: job.href):
                 return True
@@ -326,8 +326,8 @@ class AssetTask(Generic[JobT, ResultT]):
             message = f"{refusal.failure.message} Its item could not be read again: {failure.message}"
             refusal.failure = replace(refusal.failure, message=message)
             return False
-        unchanged_since.setdefault(host_of(href), now())
-        return refusal.failure.kind is FailureKind.REFUSED and not is_signed(href)  # it may be temporary
+        self._pool.lasting_since.setdefault(host, now())
+        return refusal.failure.kind is FailureKind.REFUSED and not may_expire  # it may be temporary
 
     async def _read_until_changed(self, stated: Callable[[JobT], object]) -> bool:
         before = stated(self.job)
@@ -340,7 +340,7 @@ class AssetTask(Generic[JobT, ResultT]):
         job = self.job
         item_href = job.item_href
         if item_href is None:
-            why = f"The key or signature in the URL of {job.key} is not stored, and its item has no URL"
+            why = f"The ledger does not have the whole URL of {job.key}, and its item has no URL"
             text = f"{why}: run `stacpull mirror` again with a SOURCE that has valid URLs."
             raise TransferError(Failure(FailureKind.REFUSED, text))
         try:

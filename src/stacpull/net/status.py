@@ -15,13 +15,12 @@ from stacpull.json_values import media_type_of
 from stacpull.models import Failure, FailureKind, Headers
 from stacpull.redact import Secrets, public_url
 
-OK = 200
+OK = 200  # plain numbers are compared faster than members of `HTTPStatus`
 PARTIAL = 206
 NOT_MODIFIED = 304
 FORBIDDEN = 403
 PRECONDITION_FAILED = 412
 UNSATISFIABLE = 416
-"""Statuses as plain numbers, which are compared faster than members of `HTTPStatus`."""
 RANGES = frozenset({OK, PARTIAL, UNSATISFIABLE})  # responses to a request for a range
 REDIRECTS = frozenset({301, 302, 303, 307, 308})  # statuses that redirect to another URL (RFC 9110, 15.4)
 REFUSALS = frozenset({OK, 401, 403})  # count against the host; OK is a web page, perhaps a login

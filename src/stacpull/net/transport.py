@@ -42,8 +42,7 @@ class Request(msgspec.Struct, frozen=True):
     method: str = "GET"
     headers: Headers = MappingProxyType({})
     body: bytes | None = None
-    purpose: Purpose = "asset"
-    """Only documents may come compressed, and are decoded. Refusals of the two are counted separately."""
+    purpose: Purpose = "asset"  # only documents may come compressed; refusals are counted by purpose
     redirected_from: tuple[str, ...] = ()  # then S3 requests are signed only for configured buckets
     query: str = ""  # percent-encoded, for an `s3://` URL, in which a `?` is a character of the key
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 AssetPredicate = Callable[[str, Json], bool]
 NO_COLLECTION: Final = "no-collection"  # of items for which neither they nor SOURCE state one
 COLLECTION_LAYOUT: Final = Layout.parse("{collection}/{key}{ext}")  # of the assets of collections
-_DIGESTS: Final = {
+_DIGESTS: Final = {  # of `digests`, by the code and length of a multihash (github.com/multiformats/multihash)
     b"\x11\x14": "sha1",
     b"\x12\x20": "sha256",
     b"\x13\x40": "sha512",
@@ -35,7 +35,6 @@ _DIGESTS: Final = {
     b"\xd5\x01\x10": "md5",
     **{bytes((0x80 | size, 0xE4, 2, size)): f"blake2b_{size * 8}" for size in range(1, 65)},
 }
-"""Algorithms of `digests`, by the code and length of a multihash (github.com/multiformats/multihash)."""
 
 
 class ListedItem(NamedTuple):

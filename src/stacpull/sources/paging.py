@@ -27,11 +27,10 @@ from stacpull.sources.documents import next_links, valid_items
 from stacpull.sources.source import MIN_ITEMS, Pages, PageSize, allowed_headers
 
 PAGE_BYTES: Final = 8_000_000
-_CARRIED: Final = frozenset(
+_CARRIED: Final = frozenset(  # of the selection: equal for all pages (STAC API: core, filter, query, sort)
     {"bbox", "collections", "datetime", "filter", "filter-crs", "filter-lang", "ids", "intersects"}
     | {"limit", "query", "sortby"}
 )
-"""Parameters of the selection, equal for all pages of a walk (STAC API: core, filter, query, sort)."""
 _MAX_ITEMS: Final = 1 << 40  # larger totals are ignored: the ledger stores a sum of them in 63 bits
 
 

@@ -19,8 +19,7 @@ from stacpull.redact import Secrets, public_url
 from stacpull.selection import Selection
 
 Pages = AsyncGenerator[Page]
-OnNotice = Callable[[Notice], None]
-"""Called with a message for the user. Must return immediately and never raise."""
+OnNotice = Callable[[Notice], None]  # gets a message for the user; it returns at once and never raises
 
 AUTO_ITEMS: Final = 1000
 MIN_ITEMS: Final = 10
@@ -121,10 +120,8 @@ class LoopDetector(msgspec.Struct):
 class WalkStart(NamedTuple):
     collection: str
     request: PageRequest  # for the first page, without a page size
-    selected: frozenset[str] = frozenset()
-    """The collections whose items the pages of a search may have; empty for all."""
-    cursor: PageRequest | None = None
-    """The `next` of a page of an earlier walk, to resume there; None to begin at the start."""
+    selected: frozenset[str] = frozenset()  # whose items the pages of a search may have; empty for all
+    cursor: PageRequest | None = None  # the `next` of a page of an earlier walk, to resume there
     filtered_pages: Callable[[PageSize, OnNotice], Pages] | None = None
     """Yields the pages of a query with filters from the start; None if the next links are followed."""
     order: str | None = None  # `Selection.sortby`, for a source that sorts by itself
