@@ -179,7 +179,7 @@ def read_ids(value: str | PathLike[str] | Iterable[str] | None) -> tuple[str, ..
     for text in ids:
         path = text.removeprefix("@")
         if path != text or (isinstance(value, str) and os.path.isfile(text)):  # noqa: PTH113 - it never fails
-            raise ValueError(f"must be ids: to read a file, use pathlib.Path({path!r})")
+            raise ValueError(f"must be item ids: to read a file, use pathlib.Path({path!r})")
     return ids
 
 

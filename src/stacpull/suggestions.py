@@ -62,9 +62,11 @@ def refuse_unknown(owner: str, named: Iterable[str], known: Collection[str]) -> 
             option = field.metadata.get("option", {}).get("name", argument)
             uses.setdefault(option.replace("-", "_"), use)
     uses["credentials"] = "stacpull.profile_options(options, name)"
+    uses["selection"] = "stacpull.mirror(source, dest, selection=...)"
     uses["config"] = "Selection and Options, as only the command line reads a config"
     uses["dry_run"] = "stacpull.plan(...), or stacpull.trace_estimate(...) for `trace`"
     options = [option.replace("-", "_") for option, _ in _options_for(unknown.replace("_", "-"))]
+    options.sort(key=lambda option: option not in known)
     words = [*similar(unknown, known, cutoff=0.9), *options, unknown, *similar(unknown, uses, cutoff=0.7)]
     hint = next((f": use {uses[word]}" for word in words if word in uses), "")
     raise TypeError(f"{owner}() has no argument {unknown!r}{hint}.")

@@ -182,6 +182,8 @@ class _Tree:
             "Samples without a reference map, which BigEarthNetV2 cannot load: ": without_map,
         }
         notes = [f"{text}{number:,}." for text, number in counts.items() if number]
+        if self._incomplete and not self._bytes:
+            notes = ["No asset key is a band, such as B02 or VV: the tree has no images."]
         return self._samples.report(lists, self._bytes, notes)
 
     def _link(self, file: SampleFile, target: Path) -> None:

@@ -107,7 +107,7 @@ class Samples:
                     samples += number
         if samples:
             by_number = sorted(lacking.items(), key=lambda pair: (-pair[1], pair[0]))
-            names = ", ".join(f"{key}: {number:,}" for key, number in by_number[:10])
+            names = ", ".join(f"{key}: {number:,}" for key, number in by_number)[:400]
             notes.append(f"Samples that lack an asset: {samples:,} ({names}).")
         notes += [*self._contents.notes(), *more]
         return ExportReport(count, files, size, tuple(notes), items_without_label=unlabelled)

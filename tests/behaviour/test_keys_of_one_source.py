@@ -52,7 +52,7 @@ def test_a_retry_and_a_repair_do_not_send_the_key_of_another_source(hosts, tmp_p
     run(["mirror", second.url("/b.json"), dest, *once], environment())
     assert (first.keys(), second.keys()) == ({KEY}, {None})
     for given, why in (
-        (["--config", str(config), *once], "The credentials in the config are for 127.0.0.1:"),
+        (["--config", str(config), *once], "The config has credentials for 127.0.0.1:"),
         (with_header, "/b.json. The credentials are for http://127.0.0.1:"),
     ):
         refused = run(["retry", dest, *given], environment())

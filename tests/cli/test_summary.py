@@ -6,7 +6,7 @@ from tests.cli.conftest import mirror_report, plan_report, status_report
 
 from stacpull.cli.inspect_command import plan_lines, status_lines
 from stacpull.cli.summary import FailureCounts, mirror_lines, nothing_to_do
-from stacpull.config.toml import Config
+from stacpull.config.toml import Config, Setting
 from stacpull.models import FailureKind
 from stacpull.reports import FailureRecord, HostPlan
 
@@ -52,9 +52,14 @@ def test_the_command_that_resumes_keeps_the_options_for_the_source() -> None:
         options = "--endpoint-url http://h --allow-local 'a b' --allow-local c"
         assert line == f"to resume:   stacpull resume 'out dir' {options}"
         context.params = {"endpoint_url": "http://h", "ca_bundle": None}
-        context.params["config"] = Config("j.toml")
-        *_, line = mirror_lines(mirror_report(state="interrupted", work="w"), failures())
-    assert line == "to resume:   stacpull resume 'out dir' --config j.toml --work w --endpoint-url http://h"
+        for name, flag in {
+            "retries": "",
+            "dest-profile": "--config j.toml ",
+            "header": "--config j.toml ",
+        }.items():
+            context.params["config"] = Config("j.toml", options={name: Setting("x", "j.toml")})
+            *_, line = mirror_lines(mirror_report(state="interrupted", work="w"), failures())
+            assert line == f"to resume:   stacpull resume 'out dir' {flag}--work w --endpoint-url http://h"
 
 
 def test_source_items_are_counted_beside_the_items_that_match() -> None:

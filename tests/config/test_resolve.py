@@ -311,9 +311,7 @@ def test_the_credentials_of_a_config_are_not_for_another_source(tmp_path: Path, 
     file = config(tmp_path, f'source = "{MLHUB}/a"\n{written}')
     options = resolve_with({"config": file}).options
     assert resolve_source(f"{MLHUB}/b", options)[1].credential_names
-    message = (
-        r"credentials in the config are for api\.radiant\.earth, but the source is at elsewhere\.example"
-    )
+    message = r"credentials for api\.radiant\.earth, but the source is at elsewhere\.example"
     with pytest.raises(UsageError, match=message):
         resolve_source("https://elsewhere.example", options)
 

@@ -138,7 +138,7 @@ def test_splits_divide_the_samples(dest: Path, tmp_path: Path) -> None:
     with pytest.raises(stacpull.UsageError, match=r"patch\.0 is in the splits"):
         export(dest, tmp_path / "twice", "webdataset", splits={"a": ["0"], "b": ["patch.0"]})
     assert not (tmp_path / "twice").exists()
-    with pytest.raises(stacpull.UsageError, match=r"out has shards test-\*\.tar: export all splits at once"):
+    with pytest.raises(stacpull.UsageError, match=r"out has test-\*\.tar: export all splits at once"):
         export(dest, tmp_path / "out", "webdataset", splits={"train": ["0"]})
     own = tmp_path / "out/mine-000007.tar"
     own.touch()
@@ -166,7 +166,7 @@ def test_notes_say_that_no_sample_has_a_label_and_that_there_is_none(mirrored: A
         ({"collections": 5}, "collections must be text or a list of texts"),
         ({"nomenclature": "ben43"}, "nomenclature must be one of clc43, ben19, not 'ben43'"),
         ({"splits": ["x"]}, "splits must be a dict of names and lists of ids, not list"),
-        ({"splits": {"t": "@t.txt"}}, r"splits\['t'\] must be ids: .* use pathlib.Path\('t.txt'\)"),
+        ({"splits": {"t": "@t.txt"}}, r"splits\['t'\] must be item ids: .* use pathlib.Path\('t.txt'\)"),
     ],
 )
 def test_a_wrong_argument_is_named(dest: Path, tmp_path: Path, wrong: dict[str, Any], message: str) -> None:

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from tests.trace.reports import trace_report
 
-from stacpull import errors
 from stacpull.errors import UsageError
+from stacpull_export import formats
 from stacpull_trace import trace_output
 from stacpull_trace.trace_output import output_at, write_all
 
@@ -81,7 +81,7 @@ def test_a_missing_package_is_reported_with_its_extra(name, method, missing, ext
 
     monkeypatch.setattr(importlib.util, "find_spec", find)
     monkeypatch.setattr(trace_output, "find_spec", find)
-    monkeypatch.setattr(errors, "find_spec", find)
+    monkeypatch.setattr(formats, "find_spec", find)
     with pytest.raises(UsageError, match=extras):
         output_at(tmp_path / name, method)  # type: ignore[arg-type]  # a table's word
     assert not output_at(tmp_path / "x.csv", "mode").folder  # this needs no package

@@ -210,9 +210,9 @@ def next_steps(
 ) -> Iterator[str]:
     context = click.get_current_context(silent=True)
     params: Mapping[str, Any] = {} if context is None else context.params
-    config = getattr(params.get("config"), "name", None)
-    given = {**params, "config": config, "work": report.work}
-    for_dest = ["config", *(() if report.work is None else READING_DEST)]
+    config = params.get("config")
+    given = {**params, "config": config and config.name, "work": report.work}
+    for_dest = () if report.work is None else READING_DEST
     for command, is_useful in steps.items():
         if is_useful:
             for_source = [
@@ -220,8 +220,11 @@ def next_steps(
                 for option in options_of(command.partition(" ")[0])
                 if option.group == "Credentials and network" and option.name != "header"  # it may be secret
             ]
-            names = dict.fromkeys([*for_dest, *for_source])
-            words = [report.dest, *chain.from_iterable(_as_flag(name, given) for name in names)]
+            names = [*for_dest, *for_source]
+            if config and (config.query or not config.options.keys().isdisjoint([*names, "header"])):
+                names.insert(0, "config")
+            flags = [_as_flag(name, given) for name in dict.fromkeys(names)]
+            words = [report.dest, *chain.from_iterable(flags)]
             yield f"{_PURPOSES[command]} stacpull {command} {shlex.join(words)}"
 
 

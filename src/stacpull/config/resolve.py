@@ -183,13 +183,12 @@ def _credentials(
     for name, setting in config.query.items():
         if name not in in_source and (is_of_config or not has_login):
             query.append(query_parameter(name, setting, variables))
-    are_of_config = bool(query or (is_of_config and headers))
     names = [name for credential in (*headers, *query) for name in credential.sources]
     return {
         "headers": {credential.name: credential.value for credential in headers},
         "query": {credential.name: credential.value for credential in query},
         "credential_names": tuple(dict.fromkeys(names)),
-        "credentials_for": config.addresses.get("source") if are_of_config else None,
+        "credentials_for": config.addresses.get("source") if query or (is_of_config and headers) else None,
     }
 
 

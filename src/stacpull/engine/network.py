@@ -139,12 +139,11 @@ def resolve_source(
     """Return the options with the credentials of the environment, and SOURCE without those in its URL."""
     if options.credential_error is not None:
         raise options.credential_error
-    owner = options.credentials_for
-    host = host_of(source)
-    if owner and host and not same_site(owner, source):
-        text = f"The credentials in the config are for {host_of(owner)}, but the source is at {host}"
-        raise UsageError(f"{text}: use another config, or none.")
     url, query, headers = split_credentials(source_url(source))
+    owner = options.credentials_for
+    host = host_of(url)
+    if owner and host and not same_site(owner, url):
+        raise UsageError(f"The config has credentials for {host_of(owner)}, but the source is at {host}.")
     stated_names = options.credential_names or (
         *(f"header {name}" for name in options.headers),
         *(f"query parameter {name}" for name in options.query),

@@ -326,9 +326,7 @@ def _requeue_damaged(check: MirrorCheck, files: StoredFiles, db: Connection, run
             document, base = read_item(item)
             asset = object_or_empty(object_or_empty(document.get("assets")).get(key))
             href = asset_href(asset_origin(asset) or asset, base)
-            media_type = asset.get("type")
-            damaged[rowid] = (
-                href if isinstance(href, str) else None,
-                media_type if isinstance(media_type, str) else None,
-            )
+            stated = (text if isinstance(text, str) else None for text in (href, asset.get("type")))
+            url, media_type = stated
+            damaged[rowid] = url, media_type
         check.assets_of_other_sources += transitions.requeue_damaged(db, run.id, damaged)
