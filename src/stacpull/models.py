@@ -348,10 +348,10 @@ class WalkBatch(msgspec.Struct):
 
     items: list[PlannedItem] = []
     unreadable_items: list[UnreadableItem] = []
-    unread: list[UnreadableItem] = []  # that the next batch may have; failures, in case the run ends before
+    deferred: list[UnreadableItem] = []  # to the next batch; failures, in case the run ends before that
     seen: list[ItemId] = []
     left_out: dict[str, list[ItemId]] = {}
-    unreadable: list[UnreadableEntry] = []  # links, entries, and items that cannot be planned
+    unreadable_entries: list[UnreadableEntry] = []  # links, entries, and items that cannot be planned
     update: WalkUpdate = WalkUpdate()
 
 
@@ -419,7 +419,7 @@ class AssetFile(msgspec.Struct, array_like=True):
     directory: str
     name: str  # its final name in `directory`
     size: int
-    identity: int | None = 0  # of its part (`Store.find`); 0: not known yet
+    identity: int | None = 0  # of its part (`Store.find`), 0 until that is written; or `FILE_OF_USER`
     digest: bytes | None = None
     etag_or_date: str | None = None  # of its response (`Validator.etag_or_date`)
     unproven: bool = False  # no Content-Length, known size or checksum proved its length

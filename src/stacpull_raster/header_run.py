@@ -206,7 +206,7 @@ class HeaderPlans:
                 yield failing(planned.id, key), why
         for missed in selected.unreadable_items:
             yield failing(missed.id, ""), missed.failure
-        for odd in selected.unreadable:
+        for odd in selected.unreadable_entries:
             yield failing(ItemId(odd.collection or NO_COLLECTION, odd.name), ""), odd.failure
 
     def _count(self, selected: WalkBatch) -> None:

@@ -79,7 +79,9 @@ async def test_a_failure_is_recorded_and_frees_exactly_one_slot(tmp_path: Path, 
 
 
 async def test_invalid_text_in_a_batch_is_accepted(tmp_path: Path) -> None:
-    batch = WalkBatch(unreadable=[UnreadableEntry("c\udcff", "\udcff", Failure(FailureKind.ITEM, "\udcff"))])
+    batch = WalkBatch(
+        unreadable_entries=[UnreadableEntry("c\udcff", "\udcff", Failure(FailureKind.ITEM, "\udcff"))]
+    )
 
     def recorded() -> list[tuple[str, str, str]]:
         with closing(open_reader(tmp_path)) as db:

@@ -25,7 +25,7 @@ def run_of(db: sqlite3.Connection, spec: RunSpec = SPEC, *, found: str = "", cut
     """Begin a run whose walk meets these links unreadable, and ends."""
     run, writer = started(db, spec)
     update = WalkUpdate(walk_ended=True, cut_short=cut_short or None)
-    writer.save_batch(WalkBatch(unreadable=[link(href) for href in found], update=update), NOW)
+    writer.save_batch(WalkBatch(unreadable_entries=[link(href) for href in found], update=update), NOW)
     runs.end(db, run.id, "complete", None, NOW)
 
 
@@ -55,7 +55,7 @@ def test_a_resumed_retry_counts_each_failure_once(tmp_path: Path) -> None:
         _, writer = started(db)
         commit(writer, item("L"), failed=[unreadable("S", "L"), unreadable("T", "L")])
         found = [entry("line 1"), entry("line 2"), link("a"), link("b")]
-        writer.save_batch(WalkBatch(unreadable=found, update=WalkUpdate(walk_ended=True)), NOW)
+        writer.save_batch(WalkBatch(unreadable_entries=found, update=WalkUpdate(walk_ended=True)), NOW)
         for _ in range(3):
             run, writer = started(db, replace(SPEC, kind="retry"))
             commit(writer, failed=[unreadable("S", "L")])

@@ -215,7 +215,7 @@ class _Estimator:
         for failed in batch.unreadable_items:
             self._warn_of_failure(failed.failure.message)
         unreadable = [item.id for item in batch.unreadable_items]
-        unreadable += [ItemId(entry.collection, entry.name) for entry in batch.unreadable]
+        unreadable += [ItemId(entry.collection, entry.name) for entry in batch.unreadable_entries]
         self.counters["items_failed"] += note_items(self._unreadable, unreadable)
         items = [item for item in batch.items if self._count_item(item)]
         actions = {}

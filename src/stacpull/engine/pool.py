@@ -2,8 +2,8 @@
 
     JobQueue ─▶ Pool ─▶ FastPath, or an AssetTask ─▶ OutcomeSink
 
-An AssetTask makes attempts and retries. If an href is refused, or the content is not as stated, the item is
-read again (`_read_item`): the href may have expired, and a search result may be old.
+A failure is retried (`net/retry.py`). Then another href or a newer item may help (`AssetTask`). Then it is
+held back until its host answers or is down (`Pool.take_failure`), and recorded (`OutcomeSink.fail`).
 """
 
 import asyncio

@@ -43,7 +43,7 @@ ITEMS_AT_ONCE = 100  # planned at once, so that transfers need not wait for all 
 _MAX_KEYS = 20
 _ASSETS = ("assets", "assets_refused", "assets_pending", "assets_done", "assets_failed")  # of plans and runs
 _AT_START = Position()
-_UNREAD = Failure(FailureKind.DOWN, "The run ended first.", attempts=0)
+_DEFERRED = Failure(FailureKind.DOWN, "The run ended first.", attempts=0)
 _ADVICE = {
     "bbox": "Check the order in --bbox: west, south, east, north.",
     "intersects": "Check the order in --intersects: longitude, latitude.",
@@ -406,7 +406,7 @@ class Walk:
             batch = await self._select_and_plan(items)
             batch.update = WalkUpdate(announced=update.announced)  # for the display, before the page ends
             if first + ITEMS_AT_ONCE >= len(page.items):
-                batch.unreadable += page.unreadable
+                batch.unreadable_entries += page.unreadable
                 batch.update = update
                 self.summary.unreadable += len(page.unreadable)
                 if page.unreadable and self.summary.first_unreadable is None:
@@ -486,21 +486,21 @@ class Walk:
         await self._add_collections(batch)
 
     async def _add_linked_items(self, links: Sequence[ItemLink], batch: WalkBatch) -> None:
-        """Plan linked items. Those that do not fit into memory together are saved in several batches."""
-        while unread := await self._plan_linked_items(links, batch):
+        """Plan linked items, in several batches if they do not fit into memory together."""
+        while deferred := await self._plan_linked_items(links, batch):
             await self._add_collections(batch)
-            await self._consumer.add_batch(WalkBatch(batch.items, batch.unreadable_items, unread))
+            await self._consumer.add_batch(WalkBatch(batch.items, batch.unreadable_items, deferred))
             batch.items, batch.unreadable_items = [], []
-            links = [ItemLink(link.href, link.parent, link.id) for link in unread]
+            links = [ItemLink(link.href, link.parent, link.id) for link in deferred]
 
     async def _plan_linked_items(
         self, links: Sequence[ItemLink], batch: WalkBatch
     ) -> list[models.UnreadableItem]:
         documents = await self.reader.read_many([link.href for link in links])
         items = []
-        unread: list[models.UnreadableItem] = []
+        deferred: list[models.UnreadableItem] = []
         for link in links:
-            document = documents.get(link.href, _UNREAD)
+            document = documents.get(link.href, _DEFERRED)
             url = self._network.secrets.storable_url(link.href)
             item_id = link.id or ItemId(link.parent.collection, url)  # until its own ID is known
             if not isinstance(document, Failure):
@@ -510,9 +510,9 @@ class Walk:
             message = f"The source item {item_id.item} could not be read: {document.message}"
             failure = replace(document, message=message)
             unreadable = models.UnreadableItem(item_id, link.href, link.parent, failure)
-            (unread if document is _UNREAD else batch.unreadable_items).append(unreadable)
+            (deferred if document is _DEFERRED else batch.unreadable_items).append(unreadable)
         batch.items += map(self._plan, await self._plan_inputs.look_up(items))
-        return unread
+        return deferred
 
     async def _add_collections(self, batch: WalkBatch) -> None:
         if not self._setup.selection.collection_assets:
@@ -525,7 +525,7 @@ class Walk:
             document = await self._plan_inputs.collection(name)
             if isinstance(document, str):
                 failure = Failure(FailureKind.ITEM, f"Its assets cannot be read: {document}")
-                batch.unreadable.append(models.UnreadableEntry(name, item_id.item, failure))
+                batch.unreadable_entries.append(models.UnreadableEntry(name, item_id.item, failure))
                 continue
             collection = ListedItem(item_id, document, self_href(document, local=True))
             batch.items.append(planner.plan(collection))

@@ -167,7 +167,7 @@ class _BatchChanges:
 
     def _read_known(self) -> None:
         planned = {item.id for item in self._batch.items}
-        unreadable = [*self._batch.unreadable_items, *self._batch.unread]
+        unreadable = [*self._batch.unreadable_items, *self._batch.deferred]
         ids = planned.union(item.id for item in unreadable)
         parents = {item.parent for item in self._batch.items if item.parent is not None}
         parents.update(item.parent for item in unreadable)
@@ -196,7 +196,7 @@ class _BatchChanges:
             if is_newer(item.updated, row.version):
                 changes.append(self._change_of(item, was_planned=True))
         self._plan_unreadable_items()
-        for entry in self._batch.unreadable:
+        for entry in self._batch.unreadable_entries:
             what: Literal["link", "entry"] = "link" if entry.href else "entry"
             place = self._secrets.storable_url(entry.href or entry.name)
             key = FailureKey(what, 0, place, source=self._run.source, collection=entry.collection)
@@ -274,7 +274,7 @@ class _BatchChanges:
         return before._replace(run=self._run.id, parent=parent_rowid, href=href)
 
     def _plan_unreadable_items(self) -> None:
-        for unreadable in (*self._batch.unreadable_items, *self._batch.unread):
+        for unreadable in (*self._batch.unreadable_items, *self._batch.deferred):
             before = self._known.get(unreadable.id) or self._new_row(unreadable.id)
             if before.run == self._run.id and not before.is_unreadable:
                 continue  # it was read before the run was resumed

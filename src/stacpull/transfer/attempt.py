@@ -69,7 +69,7 @@ class Downloader(msgspec.Struct, eq=False):
     def checked_file(
         self, job: Job, url: str, fields: Mapping[bytes, bytes], content: bytes | memoryview
     ) -> AssetFile | None:
-        """Return the asset in a complete 200 of known length. None: something is unusual, so use `fetch`."""
+        """Return the asset if its complete 200 is an ordinary one, else None: then `fetch` judges it."""
         secrets = self.client.secrets
         headers = HeaderFields(fields)
         url = secrets.masked_url(url)
