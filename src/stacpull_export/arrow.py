@@ -27,12 +27,9 @@ WITH_HEIGHT = ("xmin", "ymin", "zmin", "xmax", "ymax", "zmax")
 TIME = pa.timestamp("us", "UTC")
 JSON_TEXT = pa.large_string()
 """Text that holds JSON. In Parquet it is text like any other; here the type distinguishes the two."""
-MAX_MEMBERS = 1_000
-"""Members of a struct. A source can name any number, and each takes space in every row."""
-MAX_LEAVES = 5_000
-"""Leaf columns of a file in which values with several of them, such as objects, are stored."""
-_MAX_LEVELS = 50
-"""Objects and lists within each other. Arrow reads and writes no more than 64."""
+MAX_MEMBERS = 1_000  # members of a struct. A source can name any number, and each takes space in every row
+MAX_LEAVES = 5_000  # leaf columns of a file in which values with several of them, such as objects, are stored
+_MAX_LEVELS = 50  # objects and lists within each other. Arrow reads and writes no more than 64
 _MANY = f"objects with more than {MAX_MEMBERS:,} different members"
 _MANY_LEAVES = f"objects that would need more than {MAX_LEAVES:,} columns"
 _DEEP = f"objects or lists of {_MAX_LEVELS} levels or more"

@@ -53,21 +53,15 @@ from stacpull.redact import Secret
 from stacpull_export.html_page import PageTemplate, shown
 
 _MAX_CONNECTIONS = 32
-_EVERY = 1.0
-"""Seconds between two states that a browser gets."""
-_INTERVAL = 2.0
-"""Seconds of an interval of the chart, until there are too many."""
+_EVERY = 1.0  # seconds between two states that a browser gets
+_INTERVAL = 2.0  # seconds of an interval of the chart, until there are too many
 _MAX_INTERVALS = 180
 _MAX_HOSTS = 40
-_MAX_COLOURS = 7
-"""Hosts that the chart of rates shows each in a colour of its own."""
-_MAX_SHOWN = 10
-"""Failures and warnings that are shown, the latest."""
+_MAX_COLOURS = 7  # hosts that the chart of rates shows each in a colour of its own
+_MAX_SHOWN = 10  # failures and warnings that are shown, the latest
 _MAX_FORM_SIZE = 4096
-_PATIENCE = 0.5
-"""Seconds that browsers have to read the last state, when the run has ended."""
-_PAUSE = 0.05
-"""Seconds before each answer: requests without end take little time from the run."""
+_PATIENCE = 0.5  # seconds that browsers have to read the last state, when the run has ended
+_PAUSE = 0.05  # seconds before each answer: requests without end take little time from the run
 _WRONG_TOKEN_COSTS = 1.0
 _NAMES: Final = frozenset({"localhost", "127.0.0.1", "[::1]"})
 _SILENT = logging.getLogger(f"{__name__}.server")

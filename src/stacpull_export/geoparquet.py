@@ -50,8 +50,7 @@ _MEMBERS = ("stac_version", "stac_extensions", "id", "geometry", "bbox", "links"
 """The members of an item that are columns, beside its properties."""
 _BBOX = pa.struct([(name, pa.float64()) for name in FLAT])
 _BBOX_WITH_HEIGHT = pa.struct([(name, pa.float64()) for name in WITH_HEIGHT])
-_MAX_BYTES = 2 << 20
-"""Bytes of documents that are held in memory, about."""
+_MAX_BYTES = 2 << 20  # bytes of documents that are held in memory, about
 _TIMES = (
     "datetime",
     "start_datetime",
@@ -67,13 +66,10 @@ _MAX_PROPERTIES = 1_000
 """Properties that have a column. A source can name any number, and each takes space in every row group."""
 _MAX_LEFT_OUT = 100
 _KNOWN = frozenset({*_MEMBERS, "type", "properties"})
-_ROW_GROUP = 10_000
-"""Items per row group, at most: what a reader with a filter reads or skips at once."""
-_ROW_GROUP_BYTES = 16 << 20
-"""Bytes in memory per row group, about."""
+_ROW_GROUP = 10_000  # items per row group, at most: what a reader with a filter reads or skips at once
+_ROW_GROUP_BYTES = 16 << 20  # bytes in memory per row group, about
 _VERSION = "1.1.0"
-_BATCH = 500
-"""Items per batch, at most."""
+_BATCH = 500  # items per batch, at most
 
 
 def export_geoparquet(

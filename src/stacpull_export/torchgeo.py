@@ -57,8 +57,7 @@ _SPLITS: Final = ("train", "val", "test")
 class _NamedSample(NamedTuple):
     name: str
     s1_name: str
-    files: dict[str, list[SampleFile]]
-    """By kind: `s2`, `s1`, `map`, `labels`."""
+    files: dict[str, list[SampleFile]]  # by kind: `s2`, `s1`, `map`, `labels`
 
 
 def export_torchgeo_v1(
