@@ -120,6 +120,20 @@ def test_without_retry_after_the_pause_doubles_until_a_success() -> None:
     assert bench.gate.closed_for() == 1
 
 
+async def test_a_redirect_keeps_its_permit_only_while_the_gate_is_open_and_not_too_full() -> None:
+    bench = Bench(16, is_fixed=True)
+    for _ in range(16):
+        await bench.gate.acquire("asset")
+    assert bench.gate.has_room()
+    bench.gate.record_throttling(busy(30), "asset")
+    assert not bench.gate.has_room()
+    bench.clock.now += 30
+    assert not bench.gate.has_room()  # the limit is now 8
+    for _ in range(8):
+        bench.gate.release()
+    assert bench.gate.has_room()
+
+
 def served(bench: Bench, seconds: int, *, workers: int = 100, takes: float = 0.1) -> list[int]:
     """Return the limit at the end of each second of work without failures."""
     limits = []

@@ -78,8 +78,7 @@ class Channel(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self._is_full = False
-        waiting = self._waiting
-        self._waiting = []
+        waiting, self._waiting = self._waiting, []
         for on_writable in waiting:
             on_writable()
 

@@ -119,6 +119,9 @@ class FastAttempt(msgspec.Struct, eq=False):
         gate.record_response(self.sent_at)
         if next_route.gate is not gate:
             gate.reset_refusals()
+        elif gate.has_room():
+            self.on_permit()  # with the same permit
+            return True
         gate.release()
         next_route.gate.enqueue(self)
         return True
