@@ -294,8 +294,7 @@ class Http1Connection(asyncio.Protocol):
             return None
         if self._minimum_rate is None:
             self._minimum_rate = MinimumRate(settings.min_rate, settings.stall_timeout)
-        received = self._received
-        self._received = 0
+        received, self._received = self._received, 0
         return ResponseFault.TOO_SLOW if self._minimum_rate.is_too_slow(seconds, received) else None
 
     # Called by the event loop, which would only log an exception. So it is passed to the handler.
@@ -412,7 +411,8 @@ class _BufferReceiver(asyncio.BufferedProtocol):
 
     def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002
         if not self._buffer:
-            self._buffer = memoryview(bytearray(min(self._connection.chunk_size, MAX_BODY_IN_MEMORY)))
+            size = self._connection.chunk_size if self._connection.response.unparsed_bytes else _MAX_PARSED
+            self._buffer = memoryview(bytearray(min(size, MAX_BODY_IN_MEMORY)))
         return self._buffer[self._filled :]
 
     def buffer_updated(self, nbytes: int) -> None:
