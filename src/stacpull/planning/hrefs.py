@@ -33,7 +33,7 @@ _SUFFIXES_FILE: Final = Path(__file__).with_name("media_types.json")
 _SUFFIX_OF_TYPE: Final[dict[str, str]] = orjson.loads(_SUFFIXES_FILE.read_bytes())
 _RENDERERS: Final = re.compile(r"/(tilejson\.json|preview|map|viewer|wmts|WMTSCapabilities\.xml)(\.\w+)?\Z")
 _TILE: Final = re.compile(r"\{-?[xyz]\}", re.IGNORECASE)  # a number in the URL of a map tile
-_SUFFIX: Final = re.compile(r"(?:\.tar)?\.(?=[0-9]*[A-Za-z])[A-Za-z0-9]{1,10}\Z", re.IGNORECASE)
+_ENDING: Final = re.compile("(?=[0-9]*[A-Za-z])[A-Za-z0-9]{1,10}")
 """A suffix has at least one letter: the end of `…/v1.5` is not one."""
 
 
@@ -153,11 +153,10 @@ def asset_kind(href: str, media_type: str | None, key: str = "") -> AssetKind:
     kind = _KIND_OF_TYPE.get(media_type_of(media_type))
     if kind is not None:
         return kind
-    is_prefix = href.endswith("/") or href.count("/") == len("//")  # or a bucket
-    if not is_prefix and "{" not in href and "?" not in href:
-        return "file"  # nearly all
     if scheme_rules(href).is_object_store:
-        return "prefix" if is_prefix else "file"
+        return "prefix" if href.endswith("/") or href.count("/") == len("//") else "file"  # or a bucket
+    if "{" not in href and "?" not in href:
+        return "file"  # nearly all
     if _TILE.search(href) is not None:
         return "web page"
     parts = parts_of(href)
@@ -171,10 +170,8 @@ def asset_kind(href: str, media_type: str | None, key: str = "") -> AssetKind:
 
 def suffix_of(href: str, media_type: str | None) -> str:
     """Return the suffix with its dot, from the path of the href, or else the media type; empty for none."""
-    name = scheme_rules(href).filename(href)
-    dot = name.rfind(".")
-    if dot > 0:
-        suffix = _SUFFIX.search(name, max(1, dot - len(".tar")))
-        if suffix is not None:
-            return suffix.group()
+    stem, _, ending = scheme_rules(href).filename(href).rpartition(".")
+    if stem and _ENDING.fullmatch(ending):
+        tar = stem[1:][-len(".tar") :]
+        return f"{tar}.{ending}" if tar.lower() == ".tar" else f".{ending}"
     return _SUFFIX_OF_TYPE.get(media_type_of(media_type), "")
