@@ -32,7 +32,6 @@ _TICKS_A_TIMEOUT = 8
 _ADDRESS_SECONDS = 5.0  # seconds for an address while there are others
 _HANDSHAKE = 10.0  # seconds of TLS: a server of another protocol may wait for more bytes without an answer
 _ORIGIN = re.compile(r"https?://([a-z0-9_]([a-z0-9._-]*[a-z0-9_])?|\[[0-9a-f:.]+\])(:[0-9]{1,5})?")
-_TARGET = re.compile('[!-"$-~]+')  # of a URL that is sent as it is: without `#`
 _AFTER_SCHEME = len("https://")
 _REMEMBERED = 10.0  # seconds after which the addresses of a host are looked up again
 _FAILURE_REMEMBERED = 1.0  # the same after a failure
@@ -101,7 +100,7 @@ class Http1Transport(CallbackTransport):
         end = url.find("/", _AFTER_SCHEME)
         target = url[end:]
         host = self._hosts.get(url[:end]) if end > 0 else None
-        if host is None or not _TARGET.fullmatch(target):
+        if host is None or not (target.isascii() and target.isprintable()) or " " in target or "#" in target:
             origin, target = split_url(url)
             host = self.host(origin)
             if host is None:

@@ -219,7 +219,7 @@ def web_page_instead(
     plain text, by type and first bytes   is refused for an image whose formats are all binary
     """
     content_type = headers.get("Content-Type", "").lower()
-    if start[:1] not in _FIRST_BYTES and not content_type.startswith("text/plain"):
+    if start[:1] not in _FIRST_BYTES and "text/plain" not in content_type:
         return None  # as in nearly all cases
     suffix = suffix_of(href, None).lower()
     wanted = (media_type or suffix).lower()  # items of CMR-STAC state no media type
