@@ -58,7 +58,7 @@ class Then(enum.Flag):
 
     RETRY = enum.auto()  # the same request again in this run, unless the failure says otherwise
     NEXT_RUN = enum.auto()  # `mirror` and `resume` try again, once per run: it may pass, or costs no request
-    HOLD_BACK = enum.auto()  # not recorded before the host has proved not to be down
+    HOLD_BACK = enum.auto()  # recorded only once the host has answered again
     OWN_HOST = enum.auto()  # a next link may name an internal host: the page is read from SOURCE's own host
     SMALLER_PAGE = enum.auto()  # of a page: fewer items are requested
     NEW_HREF = enum.auto()  # the item is read again, because it may have another href by now

@@ -374,7 +374,7 @@ class MirrorRun:
         self._network.emit(Stage("starting" if is_new else "checking what is in DEST"))
         lease = self._opened.lease
         if lease is not None and lease.taken_from is not None:
-            self._network.warn(f"This run takes over from {lease.taken_from}: do not resume the run there.")
+            self._network.warn(f"This run takes over from {lease.taken_from}: do not use that any more.")
         try:
             await self._recover_and_transfer()
         except InterruptedRunError:

@@ -128,7 +128,7 @@ class FastPath(Protocol[JobT, ResultT]):
 class Pool(Generic[JobT, ResultT]):
     """Fetches the jobs of `queue`, and gives their outcomes to `sink`.
 
-    Up to 49 failures wait until it is known whether their host is down. If it is down, these
+    It holds back up to 49 failures per host until the host answers or is down. If it is down, these
     assets stay pending instead of failing. The run stops once more than `max_failures` assets have
     failed; `uncounted` kinds do not count. A worker process (`is_worker`) leaves this to the coordinator.
     """

@@ -69,7 +69,7 @@ class StoreClient:
     async def connect(self, stop: asyncio.Event) -> AsyncIterator[None]:
         """Open the mirror in the store process, which also holds the mirror's lock until it ends.
 
-        It ends with the block, when everything is published. Its error is raised, unless the block has one.
+        When the block ends, it publishes everything and exits. Its error is raised, unless the block has one.
         """
         bucket = self._opened.bucket
         variables = {}

@@ -22,7 +22,7 @@ from stacpull.net.transport import TransferError
 T = TypeVar("T")
 MAX_WAIT = 900.0
 _MAX_UNCOUNTED_SECONDS = 3600.0  # of waits after throttled attempts
-_PROGRESS_BYTES = 1 << 20  # the fewest that count as progress: no server can prolong a transfer byte by byte
+_PROGRESS_BYTES = 1 << 20  # fewer are no progress: a slow server cannot keep a transfer alive forever
 
 
 class RetryPolicy(msgspec.Struct, frozen=True):

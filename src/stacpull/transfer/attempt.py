@@ -283,7 +283,7 @@ class _Attempt(msgspec.Struct, eq=False):
         self, part: PartialDownload, response: Exchange, body: ReceivedBody, chunks: AsyncGenerator[Chunk]
     ) -> ReceivedBody:
         total = body.total
-        response.gate.reset_refusals()  # it is not a login page, but it may take hours to its end
+        response.gate.reset_refusals()  # this is no login page; said now, because the body may take hours
         if self.job.size is not None and total not in {None, self.job.size}:
             raise TransferError(checks.size_failure(body.url, total or 0, self.job.size))
         await part.hash_with(self._algorithms(body.checksums))

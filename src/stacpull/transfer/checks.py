@@ -51,7 +51,7 @@ def may_describe_content(fields: Mapping[bytes, bytes]) -> bool:
 
 
 def stated_checksums(job: Job, status: int, headers: Headers, *, url: str | None = None) -> StatedChecksums:
-    """Return what is stated about the content of a response, and by whom, the most certain first."""
+    """Return the stated checksums of a response, each with who states it, the most reliable first."""
     stated: StatedChecksums = {}
     if job.required_digest is not None:
         stated[as_checksum(job.required_digest)] = "the ledger"
