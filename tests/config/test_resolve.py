@@ -308,8 +308,9 @@ def test_a_flag_replaces_a_value_that_is_only_valid_on_another_machine(tmp_path:
 
 @pytest.mark.parametrize("written", ['header = ["X-Key: k"]\n', '[credentials]\nquery = { key = "k" }\n'])
 def test_the_credentials_of_a_config_are_not_for_another_source(tmp_path: Path, written: str) -> None:
-    file = config(tmp_path, f'source = "{MLHUB}/a"\n{written}')
+    file = config(tmp_path, f'source = "{MLHUB}/a?key=secret-key"\n{written}')
     options = resolve_with({"config": file}).options
+    assert "secret-key" not in repr(options)
     assert resolve_source(f"{MLHUB}/b", options)[1].credential_names
     message = r"credentials for api\.radiant\.earth, but the source is at elsewhere\.example"
     with pytest.raises(UsageError, match=message):

@@ -79,8 +79,7 @@ class Display:
             case AssetFailed(item=item, key=key, kind=kind, message=message):
                 self.failures.record(kind, key, message)
                 if is_verbose:
-                    name = f"{item.collection}/{item.item} {key}".rstrip()
-                    self.say(f"failed: {name}: {message}")
+                    self.say(f"failed: {item.collection}/{item.item} {key}".rstrip() + f": {message}")
             case ItemGone(item=item, assets=assets, bytes=freed, removed=removed):
                 what = "removing" if removed else "gone"
                 self.say(f"{what}: {item.collection}/{item.item} ({quantity(assets, 'file')}, {size(freed)})")

@@ -22,7 +22,7 @@ from stacpull.config.toml import Config, Setting
 from stacpull.errors import CredentialsError, UsageError, did_you_mean
 from stacpull.hosts import literal_address, never_allowed_reason, not_public_reason
 from stacpull.option_fields import Option
-from stacpull.redact import Secret
+from stacpull.redact import Secret, public_url
 from stacpull.selection import Selection
 from stacpull.system import with_active_endpoints
 from stacpull.urls import parts_of
@@ -183,12 +183,13 @@ def _credentials(
     for name, setting in config.query.items():
         if name not in in_source and (is_of_config or not has_login):
             query.append(query_parameter(name, setting, variables))
+    owner = config.addresses.get("source") if query or (is_of_config and headers) else None
     names = [name for credential in (*headers, *query) for name in credential.sources]
     return {
         "headers": {credential.name: credential.value for credential in headers},
         "query": {credential.name: credential.value for credential in query},
         "credential_names": tuple(dict.fromkeys(names)),
-        "credentials_for": config.addresses.get("source") if query or (is_of_config and headers) else None,
+        "credentials_for": owner and public_url(owner),
     }
 
 
