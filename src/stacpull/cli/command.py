@@ -148,7 +148,7 @@ class Command(click.Command):
         if extra:
             takes = " and ".join(map(str.upper, self._arguments)) or "options"
             unexpected = ", ".join(map(repr, extra))
-            advice = "Quote spaces and *, and join numbers with commas."
+            advice = "Write options with their names, quote spaces and *, and join numbers with commas."
             for flag, value in itertools.pairwise(args):
                 if flag in self._full and value in extra:
                     advice = f"Write {flag}={value}."
