@@ -131,7 +131,7 @@ def test_an_option_of_another_tool_gets_the_one_to_use(stacpull_command, typed, 
     [
         (
             ["status", "m", "n"],
-            "'n': `status` takes only DEST. Write options with their names, quote spaces and *, and join numbers with commas.",
+            "'n': `status` takes only DEST. Write options with their names, quote spaces",
         ),
         (["export", "d", "x.parquet", "-o", "y"], "No such option '-o': give it as the second argument."),
         (["verify", "d", "-o", "y"], "No such option '-o'."),
