@@ -157,7 +157,7 @@ def test_verify_finds_and_repairs_damage(source: Source, tmp_path: Path, damage:
 def test_a_repair_without_pyarrow_does_not_call_the_index_repaired(source, tmp_path, monkeypatch):
     mirrored(source([item("a")]), tmp_path / "mirror", KEPT)
     (tmp_path / "mirror/items.parquet").write_bytes(b"other")
-    monkeypatch.setattr("stacpull.errors.find_spec", lambda _: None)
+    monkeypatch.setattr("stacpull_export.formats.find_spec", lambda _: None)
     report = verified(tmp_path / "mirror", repair=True)
     assert (report.remaining, report.exit_code) == (1, 1)
 
@@ -166,7 +166,7 @@ def test_it_needs_item_documents_and_pyarrow(source, tmp_path, monkeypatch):
     here = source([item("a")])
     with pytest.raises(stacpull.UsageError, match="metadata none"):
         mirrored(here, tmp_path / "mirror", Options(items_parquet=True, metadata="none"))
-    monkeypatch.setattr("stacpull.errors.find_spec", lambda _: None)
+    monkeypatch.setattr("stacpull_export.formats.find_spec", lambda _: None)
     with pytest.raises(stacpull.UsageError, match=r"extra geoparquet"):
         mirrored(here, tmp_path / "mirror", KEPT)
     assert not (tmp_path / "mirror").exists()
