@@ -120,7 +120,7 @@ class ParquetSource(ItemsFile):
             )
             opened.push_async_callback(_ended, process)
             assert process.stdin is not None  # noqa: S101 -- it is a pipe
-            process.stdin.write(orjson.dumps(task | {"size": size}) + b"\n")
+            _write(process.stdin, orjson.dumps(task | {"size": size}) + b"\n")
             while "end" not in (answer := await self._answer(process)):
                 if "collections" in answer:
                     self._collections = answer["collections"]
@@ -130,12 +130,12 @@ class ParquetSource(ItemsFile):
                     start, length = answer["read"]
                     if (kept := start - (size - received)) >= 0:
                         await asyncio.to_thread(part.seek, kept)
-                        process.stdin.write(await asyncio.to_thread(part.read, length))
+                        _write(process.stdin, await asyncio.to_thread(part.read, length))
                         continue
                     async with aclosing(ranges.chunks(start, start + length)) as chunks:
                         async for chunk in chunks:
-                            with suppress(ConnectionError, RuntimeError):  # uvloop's, if it has ended
-                                process.stdin.write(chunk)
+                            _write(process.stdin, chunk)
+                            with suppress(ConnectionError):
                                 await process.stdin.drain()
 
     async def _answer(self, process: asyncio.subprocess.Process) -> Json:
@@ -153,6 +153,12 @@ class ParquetSource(ItemsFile):
 
     def _unreadable(self, why: str) -> SourceError:
         return SourceError(f"{self.url} cannot be read: {why}.")
+
+
+def _write(stdin: asyncio.StreamWriter, data: bytes) -> None:
+    """Write to the decoder. If it has ended, its next answer is the error."""
+    with suppress(ConnectionError, RuntimeError):  # the latter is uvloop's
+        stdin.write(data)
 
 
 async def _ended(process: asyncio.subprocess.Process) -> None:
