@@ -160,7 +160,7 @@ def test_known_labels_pass(selection, classes):
         (
             {"labels": "rice fields", "nomenclature": "ben19"},
             {},
-            "it is a class of clc43: use --nomenclature",
+            "it is a class of clc43: use 'Arable land', or --nomenclature clc43.",
         ),
         ({"labels": "zzzz", "nomenclature": "ben19"}, {}, "ben19; it has 'Urban fabric', .*'Marine waters'"),
         ({"labels": "Pastures"}, {"labels": ("Forest",)}, "'Pastures' is not a label class .*; `stacpull"),
