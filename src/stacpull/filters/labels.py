@@ -130,7 +130,7 @@ def _hint(label: str, spelled: Mapping[str, str], nomenclature: str | None) -> s
     is_corine = nomenclature is not None or not spelled.keys().isdisjoint(map(fold_label, CLC43))
     for other, names in NOMENCLATURES.items():
         if is_corine and other != nomenclature and label in map(fold_label, names):
-            wider = FOLDED_TO_BEN19.get(label) if nomenclature == "ben19" else None
+            wider = spelled.get(FOLDED_TO_BEN19.get(label, ""))
             return f"it is a class of {other}: use {f'{wider!r}, or ' if wider else ''}--nomenclature {other}"
     near = similar(label, spelled, limit=3, cutoff=0.5)
     if near:
