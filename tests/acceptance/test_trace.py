@@ -317,6 +317,15 @@ def test_counts_equal_those_of_the_rasters(seed, where, area_of, period, own_rep
         assert row.state in {DayState.OK, DayState.UNMAPPED}
 
 
+def test_an_area_that_is_large_by_mistake_costs_nothing(own_replica, command):
+    hub = own_replica()
+    refused = command(hub, box=(-125.0, 36.0, -120.0, 39.0))
+    assert (refused.code, "processing units: add -o OUT (in Python: out)" in refused.err) == (2, True), (
+        refused.err
+    )
+    assert not [*requests_to(hub, "statistics"), *requests_to(hub, "byoc")]
+
+
 def test_an_estimate_searches_once_and_is_what_the_service_then_charges(own_replica, command):
     hub = own_replica()
     coarse = ("--resolution", "12")
