@@ -126,6 +126,13 @@ def test_several_files_for_a_band_are_refused(mirrored: Any, tmp_path: Path) -> 
             export(dest, tmp_path / version, f"torchgeo-{version}")
 
 
+@pytest.mark.parametrize(("key", "says_so"), [("red", True), ("B04", False)])
+def test_a_tree_without_bands_says_that_it_has_no_images(mirrored, tmp_path, key, says_so):
+    dest = mirrored([item(PATCHES[0], assets={key: {"href": "./x.tif"}})], {"x.tif": raster(1)})
+    notes = export(dest, tmp_path / "t", "torchgeo-v1").notes
+    assert ("No asset key is a band, such as B02 or VV: the tree has no images." in notes) is says_so
+
+
 def test_a_file_of_another_size_is_refused(dest: Path, tmp_path: Path) -> None:
     next(dest.rglob("*B04*.tif")).write_bytes(b"cut")
     with pytest.raises(stacpull.DestinationError, match=r"is not of [0-9,]+ bytes: run `stacpull verify"):
