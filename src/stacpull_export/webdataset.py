@@ -68,10 +68,11 @@ def export_webdataset(
     for split in splits:
         writer.write_split(split)
     names = tuple(shard.name for shard in writer.done)
+    kept = set(names)  # there may be a shard per sample
     prefixes = "|".join(re.escape(split or "samples") for split in splits)
     own_name = re.compile(rf"\.?({prefixes})-[0-9]{{6}}\.tar(\.parquet)?(\.part)?")
     for entry in out.iterdir():
-        if entry.name.removesuffix(".parquet") not in names and own_name.fullmatch(entry.name):
+        if entry.name.removesuffix(".parquet") not in kept and own_name.fullmatch(entry.name):
             entry.unlink()
     document = {
         "classes": list(samples.classes),

@@ -48,8 +48,8 @@ _INDEX: Final = "ndwi"
 SCENE_RESOLUTION: Final = 3.0
 """Metres per pixel of PlanetScope scenes."""
 _AT_ONCE: Final = 8
-_MAX_UNSTORED = 1000.0  # processing units of a run without an output: a large area may be a mistake
 """Default number of simultaneous requests: the service allows few per client."""
+_MAX_UNSTORED = 1000.0  # processing units of a run without an output: a large area may be a mistake
 
 
 async def trace(
@@ -143,8 +143,8 @@ async def _trace(
                 if output is None and estimate.processing_units > _MAX_UNSTORED:
                     text = f"This costs up to {estimate.processing_units:,.2f} processing units"
                     raise UsageError(f"{text}: add -o OUT (in Python: out), which stores what is paid for.")
-                for warning in _cost_warnings(question_, estimate, is_stored=output is not None):
-                    if on_event is not None:
+                if on_event is not None:
+                    for warning in _cost_warnings(question_, estimate, is_stored=output is not None):
                         on_event(Notice("warning", warning))
             await (run.by_median if question_.method == "median" else run.by_mode)(catalog)
 

@@ -124,14 +124,14 @@ async def test_a_redirect_keeps_its_permit_only_while_the_gate_is_open_and_not_t
     bench = Bench(16, is_fixed=True)
     for _ in range(16):
         await bench.gate.acquire("asset")
-    assert bench.gate.has_room()
+    assert bench.gate.may_keep_permit()
     bench.gate.record_throttling(busy(30), "asset")
-    assert not bench.gate.has_room()
+    assert not bench.gate.may_keep_permit()
     bench.clock.now += 30
-    assert not bench.gate.has_room()  # the limit is now 8
+    assert not bench.gate.may_keep_permit()  # the limit is now 8
     for _ in range(8):
         bench.gate.release()
-    assert bench.gate.has_room()
+    assert bench.gate.may_keep_permit()
 
 
 def served(bench: Bench, seconds: int, *, workers: int = 100, takes: float = 0.1) -> list[int]:

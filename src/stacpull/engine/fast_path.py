@@ -119,8 +119,8 @@ class FastAttempt(msgspec.Struct, eq=False):
         gate.record_response(self.sent_at)
         if next_route.gate is not gate:
             gate.reset_refusals()
-        elif gate.has_room():
-            self.on_permit()  # with the same permit
+        elif gate.may_keep_permit():
+            self.on_permit()
             return True
         gate.release()
         next_route.gate.enqueue(self)

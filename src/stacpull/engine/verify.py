@@ -326,7 +326,7 @@ def _requeue_damaged(check: MirrorCheck, files: StoredFiles, db: Connection, run
             document, base = read_item(item)
             asset = object_or_empty(object_or_empty(document.get("assets")).get(key))
             href = asset_href(asset_origin(asset) or asset, base)
-            stated = (text if isinstance(text, str) else None for text in (href, asset.get("type")))
-            url, media_type = stated
-            damaged[rowid] = url, media_type
+            media_type = asset.get("type")
+            url = href if isinstance(href, str) else None
+            damaged[rowid] = url, media_type if isinstance(media_type, str) else None
         check.assets_of_other_sources += transitions.requeue_damaged(db, run.id, damaged)

@@ -215,7 +215,7 @@ class Gate:
         """Return True if a request has to wait: no permit is free, the gate is closed, or others wait."""
         return bool(self._queue) or self.in_use >= self._limit() or self.closed_for() > 0
 
-    def has_room(self) -> bool:  # for another request with the same permit
+    def may_keep_permit(self) -> bool:  # for another request
         return self.in_use <= self._limit() and self._why_down is None and not self.closed_for()
 
     def enqueue(self, request: WaitingRequest) -> None:
